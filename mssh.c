@@ -1,0 +1,3090 @@
+/* mssh - reach the SSH server of a machine behind NAT
+ *
+ * One program, four roles.  A session's life, all parties in step:
+ *
+ *	agent   dials the server, says hello, is parked           (IDLE)
+ *	server  PARKED: answers pings, forgets who is silent
+ *	client  proxy dials the server, says hello, what ssh has behind it
+ *	server  HELLO: finds the node's newest parked connection  (PAIRED)
+ *	        sends it GO and a copy of the client's first bytes (CALLED)
+ *	agent   dials a new spare at once, then sshd              (HELD, DIAL)
+ *	agent   READY, and raw bytes from here
+ *	server  OK to the client, and raw bytes from here         (RELAY)
+ *	        ... until both directions have ended, or one side is dead
+ *
+ * Every connection is a struct conn with one owner: the list or the partner
+ * that points at it; drop() ends it from any phase and settles what hung on
+ * it.  Events change phases, through enter() alone.  Start reading at main().
+ */
+#define _XOPEN_SOURCE 700
+
+#include <sys/types.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <limits.h>
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto.h"
+#include "reactor.h"
+
+#ifndef VERSION
+# define VERSION "0.1"
+#endif
+
+#define LEN(a) (sizeof(a) / sizeof *(a))
+#define SPLIT_MS(ms) (ms) / 1000, (ms) % 1000 / 100
+
+/* Limits and times, ms unless said otherwise; mssh(1) lists them. */
+enum {
+	MAX_HOSTS = 16,		/* --host, listening sockets */
+	MAX_SPARE = 64,		/* parked connections of a node */
+	MAX_WAITING = 64,	/* clients that wait for a node */
+	MAX_SILENT = 4,		/* sessions of a node, client without a word */
+	SILENT_BURST = 20,	/* of those in a row, and then */
+	SILENT_EVERY = 100,	/* one per so many ms */
+	MAX_SEEN = 1024,	/* offline nodes remembered */
+	MAX_ADDRS = 8,		/* of one name */
+	MAX_ACCEPT = 64,	/* in one turn */
+	MAX_NOISE = 10,		/* log lines a second about strangers */
+
+	PING_EVERY = 25000,	/* below the 60 s of most proxies */
+	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
+	CALL_MAX = 10000,	/* and answered */
+	LOST_MS = 20000,	/* a client waits for a node lost so long ago */
+	LEFT_MS = 5000,		/* or that closed its connection itself */
+	START_MS = 3000,	/* or for any after the server's start */
+	TICK = 10000,		/* a relay looks whether its peers live */
+	STRIKES = 4,		/* ticks without an ACK: dead */
+	HELD_MS = 5000,		/* a registration that held resets backoff */
+	BACKOFF_MIN = 500,
+	BACKOFF_MAX = 15000,	/* a server that answers */
+	BACKOFF_NET = 2000,	/* a network that does not */
+	PAUSE = 100		/* no accept(2) after EMFILE */
+};
+
+/* exit codes */
+enum {
+	X_FAIL = 1, X_USAGE, X_UNREACHABLE, X_OFFLINE, X_DENIED, X_SSHD,
+	X_TIMEOUT, X_BUSY, X_PROTOCOL
+};
+
+enum phase_id {
+	BIRTH,
+	/* server */
+	HELLO, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
+	/* agent and proxy */
+	LOOKUP, DIAL, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
+	/* all */
+	RELAY
+};
+
+struct peer {			/* an address: IPv4 is mapped into IPv6 */
+	unsigned char ip[16];
+	uint16_t port;
+};
+
+struct list {			/* a ring of conns; tail is head->prev */
+	struct conn *head;
+	int n;
+};
+
+struct conn {
+	struct io io;
+	struct duct out;	/* my bytes on their way to to */
+	struct conn *to, *from;	/* whose bytes come to me: from */
+	struct conn *next, *prev;
+	struct list *in;	/* the list I am in, or NULL */
+	struct node *node;	/* server: counted in node->refs */
+	uint64_t run;		/* an agent's; a session's id afterwards */
+	int64_t since;		/* beginning of the phase that counts */
+	struct peer peer;
+	uint16_t copied;	/* client bytes the agent has already */
+	uint8_t phase;
+	uint8_t version;	/* of the peer, 0: not known yet */
+	uint8_t slot;		/* agent: which spare */
+	uint8_t strikes;
+	uint8_t try;		/* addresses tried, and */
+	int16_t err;		/* what became of the last one */
+	unsigned agent : 1;	/* counted in node->agents */
+	unsigned silent : 1;	/* counted in node->silent */
+	unsigned early : 1;	/* the client had its OK already */
+	unsigned first : 1;	/* ended its side first */
+	unsigned sshd : 1;	/* agent: the connection to sshd */
+	int32_t pid;		/* agent: who serves the session, and */
+	int32_t fd;		/* our copy of the child's socket */
+};
+
+struct node {
+	struct node *chain;
+	struct node *newer, *older;	/* offline ones, by time */
+	struct list parked;		/* newest at the tail */
+	struct list waiting;		/* clients, oldest at the head */
+	struct list claims;		/* agents of another run */
+	uint64_t run;			/* whose the node is */
+	int64_t seen;			/* last agent connection ended */
+	int64_t refill;			/* silent clients: time of the bucket */
+	int32_t grace;			/* ms after seen that clients wait */
+	int32_t refs;			/* conns that point here */
+	int32_t agents;			/* of them agents: parked to relay */
+	int16_t silent, tokens;
+	char id[];
+};
+
+struct target {			/* a name to dial */
+	char host[HOST_LEN + 1], port[33];
+	struct sockaddr_storage addr[MAX_ADDRS];
+	int n, good;		/* addresses, and which worked last */
+	int numeric;
+	struct io io;		/* the answers of a lookup under way */
+	int pid;
+	size_t got;
+	char why[80];		/* why there are none */
+};
+
+/* in the order in which they happen */
+static void on_hello(struct conn *);
+static void on_linger(struct conn *);
+static void on_claim(struct conn *);
+static void on_parked(struct conn *);
+static void on_called(struct conn *);
+static void on_speak(struct conn *);
+static void on_waiting(struct conn *);
+static void on_paired(struct conn *);
+static void on_lookup(struct conn *);
+static void on_dial(struct conn *);
+static void on_greet(struct conn *);
+static void on_idle(struct conn *);
+static void on_held(struct conn *);
+static void on_child(struct conn *);
+static void on_ask(struct conn *);
+static void on_stdio(struct conn *);
+static void on_relay(struct conn *);
+
+static const struct phase {
+	const char *name;
+	void (*fn)(struct conn *);
+	int ms;				/* deadline on entry */
+} phases[] = {
+	[HELLO] = { "hello", on_hello, 5000 },
+	[LINGER] = { "linger", on_linger, 1000 },
+	[CLAIM] = { "claim", on_claim, 3000 },
+	[PARKED] = { "parked", on_parked, 60000 },
+	[CALLED] = { "called", on_called, CALL_ACK },
+	[SPEAK] = { "speak", on_speak, 10000 },
+	[WAITING] = { "waiting", on_waiting, LOST_MS },
+	[PAIRED] = { "paired", on_paired, 30000 },
+	[LOOKUP] = { "lookup", on_lookup, 15000 },
+	[DIAL] = { "dial", on_dial, 4000 },
+	[GREET] = { "greet", on_greet, 10000 },
+	[IDLE] = { "idle", on_idle, PING_EVERY },
+	[PINGED] = { "pinged", on_idle, 4000 },
+	[HELD] = { "held", on_held, 60000 },
+	[CHILD] = { "child", on_child, TICK },
+	[ASK] = { "ask", on_ask, 25000 },
+	[STDIO] = { "stdio", on_stdio, -1 },
+	[RELAY] = { "relay", on_relay, TICK },
+};
+
+static void drop(struct conn *, const char *why);
+static void dial(struct conn *);
+static void connected(struct conn *);	/* dial() came through */
+static void undialled(struct conn *, int code, const char *why);
+static void proxy_end(const char *why);
+static int proxy_idle(void);
+static void begin(struct conn *, struct conn *);
+static void pair(struct conn *);
+static void claims_win(struct node *);
+
+/* the command line; one role runs, so there is one of each */
+static struct {
+	const char *role;
+	const char *host[MAX_HOSTS];
+	int nhost;
+	const char *server, *ssh_host, *exec, *identity;
+	long port, ssh_port, spare, drain, wait;
+	int fdpass, verbose;
+	char node[NODE_LEN + 1];
+} cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .ssh_host = "127.0.0.1" };
+
+static struct list live;		/* one conn of each session */
+static struct target server, sshd;
+static unsigned char key[16];		/* of the hash, new at each start */
+static uint64_t next_id;
+static int is_daemon, halting;
+
+/* messages */
+
+static void
+vsay_log(const char *fmt, va_list ap)
+{
+	char b[1024], t[32] = "";
+	struct pollfd p = { 2, POLLOUT, 0 };
+	time_t now = time(NULL);
+	int n = 0;
+
+	if (is_daemon && !getenv("JOURNAL_STREAM") &&
+	    strftime(t, sizeof t, "%Y-%m-%dT%H:%M:%SZ ", gmtime(&now)))
+		n = snprintf(b, sizeof b, "%s", t);
+	n += snprintf(b + n, sizeof b - n, "mssh: ");
+	n += vsnprintf(b + n, sizeof b - n - 1, fmt, ap);
+	if (n > (int)sizeof b - 2)
+		n = sizeof b - 2;
+	b[n++] = '\n';
+	/* whoever does not read our messages must not stop us */
+	if (is_daemon && poll(&p, 1, 0) != 1)
+		return;
+	if (write(2, b, n) < 0)
+		return;
+}
+
+static void
+say_log(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay_log(fmt, ap);
+	va_end(ap);
+}
+
+static void
+die(int code, const char *fmt, ...)
+{
+	char b[512];
+	va_list ap;
+	size_t n;
+	int e = errno;
+
+	va_start(ap, fmt);
+	vsnprintf(b, sizeof b, fmt, ap);
+	va_end(ap);
+	n = strlen(b);
+	if (n && b[n - 1] == ':')
+		snprintf(b + n, sizeof b - n, " %s", strerror(e));
+	is_daemon = 0;
+	say_log("%s", b);
+	exit(code);
+}
+
+/* For what strangers cause: a few lines a second, the rest is counted. */
+static void
+noise(const char *fmt, ...)
+{
+	static int64_t second;
+	static unsigned said, more;
+	va_list ap;
+
+	if (reactor_now() - second >= 1000) {
+		second = reactor_now();
+		said = 0;
+		if (more)
+			say_log("%u more refusals", more);
+		more = 0;
+	}
+	if (said++ >= MAX_NOISE) {
+		more++;
+		return;
+	}
+	va_start(ap, fmt);
+	vsay_log(fmt, ap);
+	va_end(ap);
+}
+
+/* sd_notify(3)'s datagram */
+static void
+notify(const char *fmt, ...)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un sa;
+	char b[256];
+	va_list ap;
+	size_t n;
+	int fd;
+
+	if (!path || (*path != '/' && *path != '@'))
+		return;
+	if ((n = strlen(path)) >= sizeof sa.sun_path)
+		return;
+	memset(&sa, 0, sizeof sa);
+	sa.sun_family = AF_UNIX;
+	memcpy(sa.sun_path, path, n);
+	if (*path == '@')
+		sa.sun_path[0] = '\0';
+	va_start(ap, fmt);
+	vsnprintf(b, sizeof b, fmt, ap);
+	va_end(ap);
+	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0)
+		return;
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	sendto(fd, b, strlen(b), 0, (struct sockaddr *)&sa,
+	    offsetof(struct sockaddr_un, sun_path) + n);
+	close(fd);
+}
+
+static const char *
+ago(int64_t ms)
+{
+	static char b[32];
+	long long s = ms / 1000;
+
+	if (s < 120)
+		snprintf(b, sizeof b, "%lld s", s);
+	else if (s < 7200)
+		snprintf(b, sizeof b, "%lld min", s / 60);
+	else if (s < 172800)
+		snprintf(b, sizeof b, "%lld h", s / 3600);
+	else
+		snprintf(b, sizeof b, "%lld days", s / 86400);
+	return b;
+}
+
+/* addresses */
+
+static void
+peer_set(struct peer *p, const struct sockaddr_storage *ss)
+{
+	const struct sockaddr_in6 *s6 = (const struct sockaddr_in6 *)ss;
+	const struct sockaddr_in *s4 = (const struct sockaddr_in *)ss;
+
+	memset(p, 0, sizeof *p);
+	if (ss->ss_family == AF_INET6) {
+		memcpy(p->ip, &s6->sin6_addr, 16);
+		p->port = ntohs(s6->sin6_port);
+	} else if (ss->ss_family == AF_INET) {
+		p->ip[10] = p->ip[11] = 0xff;
+		memcpy(p->ip + 12, &s4->sin_addr, 4);
+		p->port = ntohs(s4->sin_port);
+	}
+}
+
+static int
+is_ipv4(const struct peer *p)
+{
+	static const unsigned char map[12] = { [10] = 0xff, [11] = 0xff };
+
+	return !memcmp(p->ip, map, 12);
+}
+
+/* ADDR:PORT, [ADDR]:PORT for IPv6; valid until the fourth call after. */
+static const char *
+peer_str(const struct peer *p)
+{
+	static char ring[4][INET6_ADDRSTRLEN + 10];
+	static unsigned at;
+	char a[INET6_ADDRSTRLEN], *b = ring[at++ % 4];
+	int v4 = is_ipv4(p);
+
+	if (!inet_ntop(v4 ? AF_INET : AF_INET6, p->ip + (v4 ? 12 : 0), a,
+	    sizeof a))
+		strcpy(a, "?");
+	snprintf(b, sizeof *ring, v4 ? "%s:%u" : "[%s]:%u", a, p->port);
+	return b;
+}
+
+static socklen_t
+sa_len(const struct sockaddr_storage *ss)
+{
+	return ss->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
+	    sizeof(struct sockaddr_in);
+}
+
+static const char *
+target_str(const struct target *t)
+{
+	static char b[ADDR_LEN + 32];
+	int v6 = strchr(t->host, ':') != NULL;
+
+	snprintf(b, sizeof b, "%s%s%s:%s", v6 ? "[" : "", t->host,
+	    v6 ? "]" : "", t->port);
+	return b;
+}
+
+/* SipHash-2-4 (Aumasson, Bernstein 2012): ids come from strangers */
+
+#define ROTL(x, b) ((x) << (b) | (x) >> (64 - (b)))
+
+static void
+sip_round(uint64_t v[4])
+{
+	v[0] += v[1]; v[1] = ROTL(v[1], 13) ^ v[0]; v[0] = ROTL(v[0], 32);
+	v[2] += v[3]; v[3] = ROTL(v[3], 16) ^ v[2];
+	v[0] += v[3]; v[3] = ROTL(v[3], 21) ^ v[0];
+	v[2] += v[1]; v[1] = ROTL(v[1], 17) ^ v[2]; v[2] = ROTL(v[2], 32);
+}
+
+static uint64_t
+sip_word(const unsigned char *p, size_t n)
+{
+	uint64_t w = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		w |= (uint64_t)p[i] << 8 * i;
+	return w;
+}
+
+static uint64_t
+siphash(const void *data, size_t n)
+{
+	const unsigned char *p = data;
+	uint64_t k0 = sip_word(key, 8), k1 = sip_word(key + 8, 8), w;
+	uint64_t v[4] = { k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
+	    k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u };
+	size_t left;
+	int i;
+
+	for (left = n;; p += 8, left -= 8) {
+		w = left >= 8 ? sip_word(p, 8) :
+		    sip_word(p, left) | (uint64_t)n << 56;
+		v[3] ^= w;
+		sip_round(v);
+		sip_round(v);
+		v[0] ^= w;
+		if (left < 8)
+			break;
+	}
+	v[2] ^= 0xff;
+	for (i = 0; i < 4; i++)
+		sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* connections */
+
+static void
+list_del(struct conn *c)
+{
+	struct list *l = c->in;
+
+	if (!l)
+		return;
+	c->next->prev = c->prev;
+	c->prev->next = c->next;
+	if (l->head == c)
+		l->head = c->next == c ? NULL : c->next;
+	l->n--;
+	c->in = NULL;
+}
+
+static void
+list_add(struct list *l, struct conn *c)
+{
+	list_del(c);
+	if (l->head) {
+		c->next = l->head;
+		c->prev = l->head->prev;
+		c->prev->next = c->next->prev = c;
+	} else
+		l->head = c->next = c->prev = c;
+	c->in = l;
+	l->n++;
+}
+
+static void
+dispatch(struct io *io)
+{
+	struct conn *c = (struct conn *)((char *)io - offsetof(struct conn, io));
+
+	phases[c->phase].fn(c);
+}
+
+/* The one place that changes a phase; it also sets the deadline. */
+static void
+enter(struct conn *c, enum phase_id to)
+{
+	if (cfg.verbose)
+		say_log("fd %d: %s -> %s", c->io.fd,
+		    c->phase ? phases[c->phase].name : "new", phases[to].name);
+	c->phase = to;
+	if (c->io.added)
+		io_after(&c->io, phases[to].ms);
+}
+
+/* A connection that owns fd (-1: none yet).  NULL: no memory, fd is closed. */
+static struct conn *
+conn_new(int fd)
+{
+	struct conn *c = calloc(1, sizeof *c);
+
+	if (!c) {
+		if (fd >= 0)
+			close(fd);
+		return NULL;
+	}
+	io_init(&c->io);
+	duct_init(&c->out);
+	c->since = reactor_now();
+	if (io_add(&c->io, fd, dispatch) < 0) {
+		if (fd >= 0)
+			close(fd);
+		free(c);
+		return NULL;
+	}
+	return c;
+}
+
+/* Exchanges the descriptor, for another address of the same target. */
+static int
+conn_fd(struct conn *c, int fd)
+{
+	io_close(&c->io);
+	if (io_add(&c->io, fd, dispatch) == 0)
+		return 0;
+	if (fd >= 0)
+		close(fd);
+	io_add(&c->io, -1, dispatch);
+	return -1;
+}
+
+static void
+conn_free(struct conn *c)
+{
+	list_del(c);
+	duct_end(&c->out);
+	io_close(&c->io);
+	free(c);
+}
+
+/* Sends one line at once, or not at all: -1. */
+static int
+say(struct conn *c, const char *fmt, ...)
+{
+	char b[LINE_LEN + 1];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(b, sizeof b - 1, fmt, ap);
+	va_end(ap);
+	if (n > LINE_LEN - 1)
+		n = LINE_LEN - 1;
+	b[n++] = '\n';
+	return send(c->io.fd, b, n, MSG_NOSIGNAL) == n ? 0 : -1;
+}
+
+/* Takes one line, and not a byte more.  >0: it is in line; 0: not here yet;
+ * -1: end of file or error; -2: malformed, the bytes are still there. */
+static int
+hear(struct conn *c, char line[LINE_LEN])
+{
+	char b[LINE_LEN];
+	ssize_t n;
+	int used;
+
+	if (!(c->io.ready & IO_R))
+		return 0;
+	n = recv(c->io.fd, b, sizeof b, MSG_PEEK);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		c->io.ready &= ~IO_R;
+		return 0;
+	}
+	if (n <= 0)
+		return n < 0 && errno == EINTR ? hear(c, line) : -1;
+	if ((used = line_take(b, n, line)) < 0)
+		return -2;
+	if (used && recv(c->io.fd, b, used, 0) != used)
+		return -1;
+	if (!used && c->io.ready & IO_H)
+		return -1;
+	if ((!used || used == n) && !(c->io.ready & IO_H))
+		c->io.ready &= ~IO_R;
+	return used;
+}
+
+static int
+expired(struct conn *c)
+{
+	return io_expired(&c->io);
+}
+
+/* Ends gracefully: what was said arrives, what still comes is discarded. */
+static void
+linger(struct conn *c)
+{
+	list_del(c);
+	shutdown(c->io.fd, SHUT_WR);
+	enter(c, LINGER);
+	io_again(&c->io);
+}
+
+static void
+on_linger(struct conn *c)
+{
+	char b[4096];
+	ssize_t n = 1;
+	int i;
+
+	for (i = 0; i < 16 && c->io.ready & IO_R; i++) {
+		if ((n = recv(c->io.fd, b, sizeof b, 0)) <= 0)
+			break;
+	}
+	if (expired(c) || n == 0 || (n < 0 && errno != EAGAIN))
+		drop(c, "done");
+	else if (n < 0)
+		c->io.ready &= ~IO_R;
+	else if (c->io.ready & IO_R)
+		io_again(&c->io);
+}
+
+/* relay */
+
+/* The node's side of a session, as opposed to the client's. */
+static int
+is_inner(const struct conn *c)
+{
+	return c->agent || c->sshd;
+}
+
+static void
+session_log(struct conn *c, const char *why)
+{
+	struct conn *client = is_inner(c) ? c->to : c, *node = client->to;
+	int64_t ms = reactor_now() - client->since;
+
+	if (!why)
+		why = client->first ? "closed by the client" :
+		    "closed by the node";
+	say_log("session %016llx %s from %s up %llu down %llu in %d.%d s: %s",
+	    (unsigned long long)client->run,
+	    client->node ? client->node->id : cfg.node,
+	    peer_str(&client->peer), (unsigned long long)client->out.total,
+	    (unsigned long long)node->out.total, (int)(ms / 1000),
+	    (int)(ms % 1000 / 100), why);
+}
+
+static void
+set_bulk(struct conn *a, struct conn *b)
+{
+	int bulk = a->out.bulk || b->out.bulk;
+
+	a->io.bulk = b->io.bulk = bulk;
+}
+
+/* Moves from's bytes on.  0: goes on; 1: this direction has ended; -1. */
+static int
+flow(struct conn *from, struct conn *to)
+{
+	int done = from->out.eof;
+
+	switch (duct_move(&from->out, &from->io, &to->io)) {
+	case DUCT_MORE:
+		from->io.bulk = 1;
+		io_again(&from->io);
+		return 0;
+	case DUCT_DONE:
+		if (!done && !to->out.eof)
+			from->first = 1;
+		return 1;
+	case DUCT_DEAD:
+		return -1;
+	}
+	return 0;
+}
+
+/* Is one of c's peers dead?  Only unacknowledged data makes us ask. */
+static int
+struck(struct conn *c)
+{
+	c->strikes = net_silent(c->io.fd) >= TICK ? c->strikes + 1 : 0;
+	return c->strikes >= STRIKES;
+}
+
+static void
+on_relay(struct conn *c)
+{
+	int in = 1, out = 1;
+
+	if (expired(c)) {
+		io_after(&c->io, TICK);
+		if (!is_daemon && c->out.eof && proxy_idle()) {
+			drop(c, NULL);
+			return;
+		}
+		if (struck(c)) {
+			drop(c, "no acknowledgement for 30 s");
+			return;
+		}
+		if (c->silent && !c->out.total) {
+			drop(c, "the client said nothing");
+			return;
+		}
+	}
+	if (c->to && (out = flow(c, c->to)) < 0) {
+		drop(c, strerror(errno));
+		return;
+	}
+	if (c->from && (in = flow(c->from, c)) < 0) {
+		drop(c, strerror(errno));
+		return;
+	}
+	if (in && out) {
+		drop(c, NULL);
+		return;
+	}
+	if (c->to && c->to == c->from)
+		set_bulk(c, c->to);
+	if (c->silent && c->out.total) {
+		c->silent = 0;
+		c->node->silent--;
+	}
+}
+
+/* server: nodes */
+
+static struct node **table;		/* a power of two of chains */
+static size_t buckets, nnodes;
+static struct node *newest, *oldest;	/* offline, remembered */
+static int nseen;
+static struct list strangers;		/* HELLO, oldest at the head */
+static struct io listeners[MAX_HOSTS];
+static int nlisten;
+static int64_t started;
+static struct io beat, drained;
+
+static size_t
+bucket(const char *id)
+{
+	return siphash(id, strlen(id)) & (buckets - 1);
+}
+
+static struct node *
+node_find(const char *id)
+{
+	struct node *n;
+
+	for (n = buckets ? table[bucket(id)] : NULL; n; n = n->chain)
+		if (!strcmp(n->id, id))
+			return n;
+	return NULL;
+}
+
+static void
+table_grow(void)
+{
+	struct node **old = table, *n, *next;
+	size_t i, was = buckets;
+
+	if (!(table = calloc(was ? 2 * was : 64, sizeof *table))) {
+		table = old;		/* longer chains, that is all */
+		return;
+	}
+	buckets = was ? 2 * was : 64;
+	for (i = 0; i < was; i++)
+		for (n = old[i]; n; n = next) {
+			next = n->chain;
+			n->chain = table[bucket(n->id)];
+			table[bucket(n->id)] = n;
+		}
+	free(old);
+}
+
+static struct node *
+node_get(const char *id)
+{
+	struct node *n = node_find(id);
+	size_t len = strlen(id) + 1, b;
+
+	if (n)
+		return n;
+	if (nnodes >= buckets)
+		table_grow();
+	if (!buckets || !(n = calloc(1, sizeof *n + len)))
+		return NULL;
+	memcpy(n->id, id, len);
+	n->tokens = SILENT_BURST;
+	b = bucket(id);
+	n->chain = table[b];
+	table[b] = n;
+	nnodes++;
+	return n;
+}
+
+static void
+node_free(struct node *n)
+{
+	struct node **p = &table[bucket(n->id)];
+
+	while (*p != n)
+		p = &(*p)->chain;
+	*p = n->chain;
+	nnodes--;
+	free(n);
+}
+
+static void
+unremember(struct node *n)
+{
+	if (!n->newer && newest != n)
+		return;
+	*(n->newer ? &n->newer->older : &newest) = n->older;
+	*(n->older ? &n->older->newer : &oldest) = n->newer;
+	n->newer = n->older = NULL;
+	nseen--;
+}
+
+/* Nobody points at the node: one that was here is remembered for a while. */
+static void
+remember(struct node *n)
+{
+	struct node *old = oldest;
+
+	if (!n->seen) {
+		node_free(n);
+		return;
+	}
+	n->older = newest;
+	*(newest ? &newest->newer : &oldest) = n;
+	newest = n;
+	if (++nseen > MAX_SEEN) {
+		unremember(old);
+		node_free(old);
+	}
+}
+
+static void
+attach(struct conn *c, struct node *n)
+{
+	unremember(n);
+	c->node = n;
+	n->refs++;
+}
+
+/* server: refusals */
+
+/* Says why, in the peer's own tongue, and closes. */
+static void
+refuse(struct conn *c, enum code code, const char *fmt, ...)
+{
+	unsigned char ssh[512];
+	char why[300], b[4];
+	va_list ap;
+	size_t n;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	noise("refused %s: %s", peer_str(&c->peer), why);
+	if (c->early) {
+		n = recv(c->io.fd, b, 4, MSG_PEEK) == 4 && !memcmp(b, "SSH-", 4)
+		    ? ssh_refusal(ssh, why) : 0;
+		if (n && send(c->io.fd, ssh, n, MSG_NOSIGNAL) < 0)
+			n = 0;
+	} else if (c->version == 1)
+		say(c, "ERROR: %s", why);
+	else
+		say(c, "ERROR %s %s", code_names[code], why);
+	linger(c);
+}
+
+/* The first bytes are no hello of ours: whose are they? */
+static void
+refuse_stranger(struct conn *c, const char *why)
+{
+	static const char text[] = "This is an mssh rendezvous server: it "
+	    "speaks neither SSH, HTTP nor TLS. See mssh(1).";
+	static const char alert[] = "\x15\x03\x01\x00\x02\x02\x46";
+	unsigned char b[512];
+	ssize_t n = recv(c->io.fd, b, sizeof b, MSG_PEEK);
+	int len = 0;
+
+	switch (sniff(b, n > 0 ? n : 0)) {
+	case T_TLS:		/* protocol_version (RFC 8446 6) */
+		why = "a TLS client";
+		memcpy(b, alert, len = sizeof alert - 1);
+		break;
+	case T_HTTP:
+		why = "an HTTP client";
+		len = snprintf((char *)b, sizeof b, "HTTP/1.1 400 Bad Request"
+		    "\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+		    "Connection: close\r\n\r\n%s\n", (int)sizeof text, text);
+		break;
+	case T_SSH:
+		why = "an SSH client";
+		len = ssh_refusal(b, text);
+		break;
+	default:
+		refuse(c, C_SYNTAX, "%s", why);
+		return;
+	}
+	noise("refused %s: %s", peer_str(&c->peer), why);
+	send(c->io.fd, b, len, MSG_NOSIGNAL);
+	linger(c);
+}
+
+/* server: agents */
+
+/* Was the node here so lately that a client may wait for it?  ms, or 0. */
+static int
+grace(const struct node *n)
+{
+	int64_t until = n->seen ? n->seen + n->grace : 0;
+
+	if (n->agents)
+		return LOST_MS;
+	if (until < started + START_MS)
+		until = started + START_MS;
+	return until > reactor_now() ? (int)(until - reactor_now()) : 0;
+}
+
+/* Serves the clients that wait, as far as the parked connections go. */
+static void
+serve_waiting(struct node *n)
+{
+	while (n->parked.n && n->waiting.n)
+		pair(n->waiting.head);
+}
+
+static void
+park(struct conn *c)
+{
+	struct node *n = c->node;
+	struct conn *a, *next;
+	int i, known = n->agents && n->run == c->run;
+
+	if (say(c, "OK") < 0) {
+		drop(c, "gone");
+		return;
+	}
+	n->run = c->run;
+	if (!c->agent)
+		n->agents++;
+	c->agent = 1;
+	list_add(&n->parked, c);
+	enter(c, PARKED);
+	if (c->version == 1)	/* has no pings: TCP keepalive watches it */
+		io_after(&c->io, -1);
+	io_again(&c->io);
+	a = n->parked.head;
+	for (i = n->parked.n; i > 0; i--, a = next) {
+		next = a->next;
+		if (a != c && c->run && a->run == c->run && a->slot == c->slot)
+			drop(a, "replaced by its own agent");
+	}
+	if (!known)
+		say_log("%s registered from %s (%d parked)", n->id,
+		    peer_str(&c->peer), n->parked.n);
+	serve_waiting(n);
+}
+
+/* The agents that hold the node have shown that they live. */
+static void
+claims_fail(struct node *n)
+{
+	while (n->claims.n)
+		refuse(n->claims.head, C_EXISTS, "another agent holds the "
+		    "node %s and is alive", n->id);
+}
+
+/* The node is free: the first claim takes it, with all of its run. */
+static void
+claims_win(struct node *n)
+{
+	uint64_t run;
+	struct conn *c;
+
+	if (!n->claims.n)
+		return;
+	c = n->claims.head;
+	run = c->run;
+	list_del(c);
+	park(c);
+	while (n->claims.n) {
+		c = n->claims.head;
+		list_del(c);
+		if (run && c->run == run)
+			park(c);
+		else
+			refuse(c, C_EXISTS, "another agent was first to take "
+			    "the node %s", n->id);
+	}
+}
+
+/* Another agent says it is this node: does the one that holds it live? */
+static void
+claim(struct conn *c)
+{
+	struct node *n = c->node;
+	struct conn *a = n->parked.head, *next;
+	int i, ms = phases[CLAIM].ms;
+
+	if (n->claims.n >= MAX_SPARE) {
+		refuse(c, C_LIMIT, "too many agents want the node %s", n->id);
+		return;
+	}
+	list_add(&n->claims, c);
+	enter(c, CLAIM);
+	for (i = n->parked.n; i > 0; i--, a = next) {
+		next = a->next;
+		if (a->version == 1) {
+			net_keepalive(a->io.fd, 1, 1, 3);
+			ms = 5000;
+		} else
+			say(a, "PING");
+	}
+	io_after(&c->io, ms);
+}
+
+static void
+on_claim(struct conn *c)
+{
+	struct node *n = c->node;
+	char line[LINE_LEN];
+	struct conn *a, *next;
+	int i;
+
+	if (!expired(c)) {
+		if (hear(c, line) < 0)
+			drop(c, "gone");
+		return;
+	}
+	a = n->parked.head;
+	for (i = n->parked.n; i > 0; i--, a = next) {
+		next = a->next;
+		if (a->version != 1)
+			drop(a, "no answer to a ping");
+		else {
+			net_keepalive(a->io.fd, 30, 10, 3);
+			io_after(&c->io, -1);
+		}
+	}
+	if (n->parked.n)
+		claims_fail(n);
+	else if (n->claims.n)
+		claims_win(n);
+}
+
+static void
+on_parked(struct conn *c)
+{
+	char line[LINE_LEN];
+	int r;
+
+	if (expired(c)) {
+		drop(c, "silent for 60 s");
+		return;
+	}
+	if (c->version == 1) {	/* what it sends belongs to the session */
+		if (c->io.ready & IO_H)
+			drop(c, "closed");
+		return;
+	}
+	while ((r = hear(c, line)) > 0) {
+		io_after(&c->io, phases[PARKED].ms);
+		claims_fail(c->node);
+		if (!strcmp(line, "PING") && say(c, "PONG") < 0)
+			r = -1;
+	}
+	if (r < 0)
+		drop(c, r == -2 ? "no line of the protocol" : "closed");
+}
+
+static void
+agent_hello(struct conn *c, const struct hello *h)
+{
+	struct node *n = node_get(h->node);
+
+	if (!n) {
+		refuse(c, C_LIMIT, "no memory for another node");
+		return;
+	}
+	list_del(c);
+	attach(c, n);
+	c->run = h->run;
+	c->slot = h->slot;
+	if (!n->agents || (c->run && c->run == n->run) ||
+	    (c->version == 1 && !n->parked.n && !n->run)) {
+		if (n->claims.n && c->run == n->run)
+			claims_fail(n);
+		park(c);
+	} else
+		claim(c);
+}
+
+/* server: clients */
+
+static unsigned char first[COPY_LEN];	/* a client's first bytes */
+
+static ssize_t
+peek(struct conn *c)
+{
+	return recv(c->io.fd, first, sizeof first, MSG_PEEK);
+}
+
+/* A client that has not said a word costs sshd a process, so there is little
+ * room for such: the rest must speak first (every SSH client does). */
+static int
+gate(struct node *n)
+{
+	int64_t now = reactor_now(), more = (now - n->refill) / SILENT_EVERY;
+
+	if (more > 0) {
+		n->tokens = n->tokens + more > SILENT_BURST ? SILENT_BURST :
+		    (int16_t)(n->tokens + more);
+		n->refill = now;
+	}
+	if (n->silent >= MAX_SILENT || n->tokens <= 0)
+		return 0;
+	n->tokens--;
+	return 1;
+}
+
+static int
+client_ok(struct conn *c)
+{
+	if (c->early)
+		return 0;
+	return c->version == 1 ? say(c, "OK") :
+	    say(c, "OK id=%016llx", (unsigned long long)c->run);
+}
+
+/* Both sides are ready: from here they are on their own. */
+static void
+begin(struct conn *c, struct conn *a)
+{
+	if (client_ok(c) < 0) {
+		drop(c, "gone");
+		return;
+	}
+	if (c->copied && recv(c->io.fd, first, c->copied, 0) != c->copied) {
+		drop(c, "gone");
+		return;
+	}
+	c->out.total = c->copied;
+	c->since = reactor_now();
+	list_add(&live, c);
+	enter(c, RELAY);
+	enter(a, RELAY);
+	on_relay(c);
+}
+
+/* Tells a parked agent that a client is here.  -1: it is gone already. */
+static int
+call(struct conn *a, struct conn *c)
+{
+	char b[LINE_LEN + COPY_LEN];
+	ssize_t n;
+	int len;
+
+	list_del(a);
+	if (a->version == 2) {
+		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx\n",
+		    peer_str(&c->peer), (unsigned long long)c->run);
+		n = peek(c);
+		c->copied = n > 0 ? n : 0;
+		memcpy(b + len, first, c->copied);
+		len += c->copied;
+		if (send(a->io.fd, b, len, MSG_NOSIGNAL) != len)
+			return -1;
+	} else if (a->io.ready & IO_H)
+		return -1;
+	a->to = a->from = c;
+	c->to = c->from = a;
+	a->since = reactor_now();
+	enter(a, CALLED);
+	enter(c, PAIRED);
+	if (a->version == 1)
+		begin(c, a);
+	return 0;
+}
+
+static void
+offline(struct conn *c)
+{
+	struct node *n = c->node;
+
+	if (n->agents)
+		refuse(c, C_BUSY, "%s is busy: none of its connections became "
+		    "free, try again", n->id);
+	else if (n->seen)
+		refuse(c, C_OFFLINE, "%s is offline (last seen %s ago)", n->id,
+		    ago(reactor_now() - n->seen));
+	else
+		refuse(c, C_OFFLINE, "%s is offline (never seen here)", n->id);
+}
+
+/* Finds a parked connection for c; a dead one costs it nothing. */
+static void
+pair(struct conn *c)
+{
+	struct node *n = c->node;
+	struct conn *a;
+	int64_t left = c->since - reactor_now();
+
+	list_del(c);
+	while (n->parked.n) {
+		a = n->parked.head->prev;
+		if (call(a, c) == 0)
+			return;
+		drop(a, "gone when it was called");
+	}
+	if (left < grace(n))
+		left = grace(n);
+	if (left <= 0)
+		offline(c);
+	else if (c->phase != WAITING && n->waiting.n >= MAX_WAITING)
+		refuse(c, C_BUSY, "%d clients wait for %s already", MAX_WAITING,
+		    n->id);
+	else {
+		list_add(&n->waiting, c);
+		enter(c, WAITING);
+		io_after(&c->io, left);
+	}
+}
+
+static void
+client_hello(struct conn *c, const struct hello *h)
+{
+	struct node *n = node_get(h->node);
+
+	if (!n) {
+		refuse(c, C_LIMIT, "no memory for another node");
+		return;
+	}
+	list_del(c);
+	attach(c, n);
+	c->run = next_id++;
+	c->since = reactor_now() + h->wait * 1000;	/* waits until then */
+	if (peek(c) <= 0) {
+		if (n->agents && !gate(n)) {
+			if (client_ok(c) < 0) {
+				drop(c, "gone");
+				return;
+			}
+			c->early = 1;
+			enter(c, SPEAK);
+			return;
+		}
+		c->silent = 1;
+		n->silent++;
+	}
+	pair(c);
+}
+
+static void
+on_speak(struct conn *c)
+{
+	ssize_t n = peek(c);
+
+	if (n > 0)
+		pair(c);
+	else if (n == 0 || errno != EAGAIN || expired(c))
+		drop(c, "the client said nothing");
+	else
+		c->io.ready &= ~IO_R;
+}
+
+static void
+on_waiting(struct conn *c)
+{
+	if (c->io.ready & IO_H)
+		drop(c, "the client gave up");
+	else if (expired(c))
+		offline(c);
+}
+
+static void
+on_paired(struct conn *c)
+{
+	if (expired(c) || (c->io.ready & IO_H && peek(c) < 0 &&
+	    errno != EAGAIN))
+		drop(c, "the client gave up");
+}
+
+static void
+on_called(struct conn *a)
+{
+	struct conn *c = a->to;
+	const char *text;
+	char line[LINE_LEN];
+	int r, code;
+
+	while ((r = hear(a, line)) > 0) {
+		if ((code = reply_parse(line, &text)) < 0)
+			continue;	/* a ping that crossed GO */
+		if (code == C_OK) {
+			begin(c, a);
+			return;
+		}
+		a->to = a->from = c->to = c->from = NULL;
+		refuse(c, code, "%s: %s", c->node->id, text);
+		linger(a);
+		return;
+	}
+	if (r < 0) {
+		drop(a, "gone when it was called");
+		return;
+	}
+	if (!expired(a))
+		return;
+	if (net_silent(a->io.fd) >= CALL_ACK / 2)
+		drop(a, "did not acknowledge a call");
+	else if (reactor_now() - a->since < CALL_MAX)
+		io_after(&a->io, CALL_ACK);
+	else {
+		a->to = a->from = c->to = c->from = NULL;
+		refuse(c, C_TIMEOUT, "%s did not answer in %d s", c->node->id,
+		    CALL_MAX / 1000);
+		drop(a, "no answer to a call");
+	}
+}
+
+static void
+on_hello(struct conn *c)
+{
+	struct hello h;
+	const char *why;
+	char line[LINE_LEN];
+	int r = hear(c, line);
+
+	if (r == -1) {
+		drop(c, "gone");
+	} else if (r == -2) {
+		refuse_stranger(c, "the first line is no mssh hello");
+	} else if (r > 0) {
+		if (hello_parse(line, &h, &why) < 0) {
+			c->version = 0;
+			refuse(c, C_SYNTAX, "%s", why);
+			return;
+		}
+		c->version = h.version;
+		(h.role == R_AGENT ? agent_hello : client_hello)(c, &h);
+	} else if (expired(c))
+		refuse(c, C_TIMEOUT, "no hello within %d s",
+		    phases[HELLO].ms / 1000);
+}
+
+/* server: accept */
+
+/* No descriptor for a newcomer: the stranger that has kept us waiting the
+ * longest makes room, or nobody is accepted for a moment. */
+static void
+full(struct io *io)
+{
+	static int64_t said = INT64_MIN / 2;
+	struct conn *c = strangers.head;
+
+	if (c && reactor_now() - c->since >= 1000) {
+		drop(c, "made room");
+		io_again(io);
+		return;
+	}
+	if (reactor_now() - said >= 1000)
+		say_log("out of descriptors: not accepting for %d ms "
+		    "(raise LimitNOFILE or ulimit -n)", PAUSE);
+	said = reactor_now() - said >= 1000 ? reactor_now() : said;
+	io_after(io, PAUSE);
+}
+
+static void
+on_listen(struct io *io)
+{
+	struct sockaddr_storage ss;
+	struct conn *c;
+	socklen_t len;
+	int i, fd;
+
+	if (io->heap >= 0)	/* pausing after EMFILE */
+		return;
+	io_expired(io);
+	for (i = 0; i < MAX_ACCEPT; i++) {
+		len = sizeof ss;
+		fd = net_accept(io->fd, (struct sockaddr *)&ss, &len);
+		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			io->ready &= ~IO_R;
+			return;
+		}
+		if (fd < 0 && errno != EMFILE && errno != ENFILE &&
+		    errno != ENOBUFS && errno != ENOMEM)
+			continue;	/* that peer is gone */
+		if (fd < 0 || !(c = conn_new(fd))) {
+			full(io);
+			return;
+		}
+		peer_set(&c->peer, &ss);
+		list_add(&strangers, c);
+		enter(c, HELLO);
+	}
+	io_again(io);
+}
+
+static void
+listen_one(const struct sockaddr *sa, socklen_t len, int v6only)
+{
+	struct sockaddr_storage ss;
+	struct peer p;
+	socklen_t n = sizeof ss;
+	int fd;
+
+	if (nlisten == MAX_HOSTS)
+		die(X_USAGE, "more than %d addresses to listen on", MAX_HOSTS);
+	if ((fd = net_listen(sa, len, v6only)) < 0)
+		die(X_FAIL, "cannot listen on port %ld:", cfg.port);
+	if (getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
+		die(X_FAIL, "getsockname:");
+	peer_set(&p, &ss);
+	cfg.port = p.port;	/* the kernel's choice holds for all hosts */
+	io_init(&listeners[nlisten]);
+	if (io_add(&listeners[nlisten++], fd, on_listen) < 0)
+		die(X_FAIL, "cannot watch a socket:");
+	say_log("listening on %s", peer_str(&p));
+}
+
+static int
+has_ipv4(void)
+{
+	int i;
+
+	for (i = 0; i < cfg.nhost; i++)
+		if (!strchr(cfg.host[i], ':'))
+			return 1;
+	return 0;
+}
+
+static void
+listen_host(const char *host)
+{
+	struct addrinfo hint, *list, *a;
+	char port[8];
+	int e;
+
+	memset(&hint, 0, sizeof hint);
+	hint.ai_socktype = SOCK_STREAM;
+	hint.ai_flags = AI_PASSIVE;
+	snprintf(port, sizeof port, "%ld", cfg.port);
+	if ((e = getaddrinfo(host, port, &hint, &list)))
+		die(X_USAGE, "--host %s: %s", host, gai_strerror(e));
+	for (a = list; a; a = a->ai_next) {
+		if (a != list && !strtol(port, NULL, 10)) {
+			/* the port that the first one got */
+			struct sockaddr_in *s4 = (void *)a->ai_addr;
+
+			s4->sin_port = htons(cfg.port);
+		}
+		listen_one(a->ai_addr, a->ai_addrlen, has_ipv4());
+	}
+	freeaddrinfo(list);
+}
+
+/* Sockets that systemd opened for us (sd_listen_fds(3)): from 3 on. */
+static int
+listen_inherited(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	struct sockaddr_storage ss;
+	struct peer p;
+	socklen_t len;
+	long n, who;
+	int fd;
+
+	if (!pid || !fds || num_parse(pid, 1, INT_MAX, &who) < 0 ||
+	    who != (long)getpid() || num_parse(fds, 1, MAX_HOSTS, &n) < 0)
+		return 0;
+	for (fd = 3; fd < 3 + n; fd++) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		net_blocking(fd, 0);
+		len = sizeof ss;
+		if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+			die(X_FAIL, "LISTEN_FDS: descriptor %d:", fd);
+		net_tune(fd);
+		peer_set(&p, &ss);
+		io_init(&listeners[nlisten]);
+		if (io_add(&listeners[nlisten++], fd, on_listen) < 0)
+			die(X_FAIL, "LISTEN_FDS: descriptor %d:", fd);
+		say_log("listening on %s", peer_str(&p));
+	}
+	return nlisten;
+}
+
+/* server: the end */
+
+static void
+finish(struct io *io)
+{
+	(void)io;
+	while (live.n)
+		drop(live.head, "the server stopped");
+	reactor_halt();
+}
+
+static void
+drop_all(struct list *l, const char *why)
+{
+	while (l->n)
+		drop(l->head, why);
+}
+
+static void
+on_term(int sig)
+{
+	struct node *n, *next;
+	size_t i;
+
+	(void)sig;
+	if (halting) {
+		finish(NULL);
+		return;
+	}
+	halting = 1;
+	notify("STOPPING=1");
+	say_log("stopping: %d sessions have %ld s", live.n, cfg.drain);
+	while (nlisten)
+		io_close(&listeners[--nlisten]);
+	drop_all(&strangers, "the server stops");
+	for (i = 0; i < buckets; i++)
+		for (n = table[i]; n; n = next) {
+			next = n->chain;
+			n->refs++;	/* outlives its connections */
+			drop_all(&n->claims, "the server stops");
+			drop_all(&n->waiting, "the server stops");
+			drop_all(&n->parked, "the server stops");
+			n->refs--;
+		}
+	if (!live.n || !cfg.drain) {
+		finish(NULL);
+		return;
+	}
+	io_after(&drained, cfg.drain > INT_MAX / 1000 ? INT_MAX :
+	    (int)cfg.drain * 1000);
+}
+
+/* systemd's watchdog, and a status line for systemctl */
+static void
+on_beat(struct io *io)
+{
+	const char *us = getenv("WATCHDOG_USEC");
+	long v;
+
+	io_expired(io);
+	if (!us || num_parse(us, 1000, LONG_MAX, &v) < 0)
+		v = 20000000;
+	else
+		notify("WATCHDOG=1");
+	if (nlisten)
+		notify("STATUS=%d sessions, %zu nodes known, %d of them offline",
+		    live.n, nnodes, nseen);
+	io_after(io, v / 2000 > INT_MAX ? INT_MAX : (int)(v / 2000));
+}
+
+static void
+daemon_start(void)
+{
+	struct rlimit r;
+
+	is_daemon = 1;
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);	/* or work with what we have */
+	}
+	io_init(&beat);
+	io_init(&drained);
+	if (io_add(&beat, -1, on_beat) < 0 || io_add(&drained, -1, finish) < 0)
+		die(X_FAIL, "no memory:");
+	reactor_signal(SIGTERM, on_term);
+	reactor_signal(SIGINT, on_term);
+}
+
+static int
+run_server(void)
+{
+	int i;
+
+	daemon_start();
+	started = reactor_now();
+	if (!cfg.nhost)
+		cfg.host[cfg.nhost++] = "0.0.0.0";
+	if (!listen_inherited())
+		for (i = 0; i < cfg.nhost; i++)
+			listen_host(cfg.host[i]);
+	notify("READY=1");
+	on_beat(&beat);
+	if (reactor_run() < 0)
+		die(X_FAIL, "the event loop failed:");
+	say_log("stopped");
+	return 0;
+}
+
+/* ending connections */
+
+/* The last agent connection of a node has gone; a crash or a lost network
+ * lets clients wait longer for it than a connection that was closed. */
+static void
+node_lost(struct node *n, const struct peer *p, int closed)
+{
+	n->seen = reactor_now();
+	n->grace = closed ? LEFT_MS : LOST_MS;
+	if (!halting && !n->claims.n)
+		say_log("%s is offline (last connection from %s closed)",
+		    n->id, peer_str(p));
+	claims_win(n);
+}
+
+static void
+conn_release(struct conn *c)
+{
+	struct node *n = c->node;
+	struct peer p = c->peer;
+	int agent = c->agent, closed = c->io.ready & IO_H;
+
+	if (n && c->silent)
+		n->silent--;
+	conn_free(c);
+	if (!n)
+		return;
+	if (agent && --n->agents == 0)
+		node_lost(n, &p, closed);
+	if (--n->refs == 0)
+		remember(n);
+}
+
+/* A session: why is NULL where both sides said their last byte.  A cut must
+ * not look like an end of file, so it is an RST. */
+static void
+session_end(struct conn *c, const char *why)
+{
+	struct conn *p = c->to;
+
+	if (!is_daemon)
+		proxy_end(why);
+	session_log(c, why);
+	if (why) {
+		net_reset(c->io.fd);
+		net_reset(p->io.fd);
+	}
+	conn_release(c);
+	conn_release(p);
+	if (halting && !live.n)
+		reactor_halt();
+}
+
+/* Ends a connection in any phase, and what depends on it. */
+static void
+drop(struct conn *c, const char *why)
+{
+	struct conn *p = c->to;
+	int phase = c->phase;
+
+	if (cfg.verbose)
+		say_log("fd %d: %s, dropped: %s", c->io.fd, phases[phase].name,
+		    why ? why : "done");
+	if (phase == RELAY) {
+		session_end(c, why);
+		return;
+	}
+	if (p)
+		c->to = c->from = p->to = p->from = NULL;
+	conn_release(c);
+	if (p && phase == CALLED)
+		pair(p);
+	else if (p)
+		drop(p, why);
+}
+
+/* names and dialling, for agent and proxy */
+
+static struct list lookups;		/* conns in LOOKUP */
+
+static struct target *
+target_of(const struct conn *c)
+{
+	return c->sshd ? &sshd : &server;
+}
+
+static void
+target_add(struct target *t, const struct addrinfo *list, int family)
+{
+	for (; list && t->n < MAX_ADDRS; list = list->ai_next) {
+		if (list->ai_family != family)
+			continue;
+		memset(&t->addr[t->n], 0, sizeof t->addr[0]);
+		memcpy(&t->addr[t->n++], list->ai_addr, list->ai_addrlen);
+	}
+}
+
+/* IPv6 first, then IPv4.  Returns getaddrinfo(3)'s code. */
+static int
+resolve(struct target *t, int flags)
+{
+	struct addrinfo hint, *list;
+	int e;
+
+	memset(&hint, 0, sizeof hint);
+	hint.ai_socktype = SOCK_STREAM;
+	hint.ai_flags = flags;
+	if ((e = getaddrinfo(t->host, t->port, &hint, &list)))
+		return e;
+	t->n = 0;
+	target_add(t, list, AF_INET6);
+	target_add(t, list, AF_INET);
+	freeaddrinfo(list);
+	return t->n ? 0 : EAI_NONAME;
+}
+
+static void
+target_init(struct target *t, const char *addr, const char *what)
+{
+	long port;
+
+	io_init(&t->io);
+	if (addr_split(addr, t->host, t->port) < 0)
+		die(X_USAGE, "%s '%s' is no HOST, HOST:PORT or [IPv6]:PORT",
+		    what, addr);
+	if (*t->port >= '0' && *t->port <= '9' &&
+	    num_parse(t->port, 1, 65535, &port) < 0)
+		die(X_USAGE, "%s '%s': a port is 1 to 65535", what, addr);
+	t->numeric = resolve(t, AI_NUMERICHOST) == 0;
+}
+
+static void
+lookup_done(struct target *t)
+{
+	struct conn *c;
+	int i;
+
+	io_close(&t->io);
+	if (t->pid > 0)
+		kill(t->pid, SIGKILL);
+	t->pid = 0;
+	t->good = 0;
+	for (i = lookups.n; i > 0; i--) {
+		c = lookups.head;
+		list_del(c);
+		if (target_of(c) != t)
+			list_add(&lookups, c);
+		else {
+			c->try = 0;
+			if (t->n)
+				dial(c);
+			else
+				undialled(c, X_TIMEOUT, t->why);
+		}
+	}
+}
+
+/* The child sends addresses, or an AF_UNSPEC one that carries a sentence. */
+static void
+on_answer(struct io *io)
+{
+	struct target *t = (struct target *)((char *)io -
+	    offsetof(struct target, io));
+	char *b = (char *)t->addr;
+	ssize_t n;
+
+	if (io_expired(io)) {
+		snprintf(t->why, sizeof t->why, "its name server does not answer");
+		t->n = 0;
+		lookup_done(t);
+		return;
+	}
+	while (t->got < sizeof t->addr &&
+	    (n = read(io->fd, b + t->got, sizeof t->addr - t->got)) > 0)
+		t->got += n;
+	if (t->got < sizeof t->addr && n < 0 && errno == EAGAIN) {
+		io->ready &= ~IO_R;
+		return;
+	}
+	t->n = t->got / sizeof t->addr[0];
+	if (t->n && t->addr[0].ss_family == AF_UNSPEC) {
+		snprintf(t->why, sizeof t->why, "%.70s", b + 8);
+		t->n = 0;
+	}
+	lookup_done(t);
+}
+
+/* Resolution blocks, so a child does it (getaddrinfo(3) has no deadline). */
+static void
+lookup_child(struct target *t, int fd)
+{
+	int e = resolve(t, 0);
+
+	if (e) {
+		t->n = 1;
+		memset(&t->addr[0], 0, sizeof t->addr[0]);
+		snprintf((char *)t->addr + 8, 70, "%s", gai_strerror(e));
+	}
+	_exit(write(fd, t->addr, t->n * sizeof t->addr[0]) < 0);
+}
+
+static void
+lookup(struct target *t)
+{
+	int p[2];
+
+	if (t->io.added)
+		return;
+	t->got = 0;
+	if (pipe(p) < 0)
+		goto bad;
+	fcntl(p[0], F_SETFD, FD_CLOEXEC);
+	net_blocking(p[0], 0);
+	if (io_add(&t->io, p[0], on_answer) < 0 || (t->pid = proc_fork()) < 0) {
+		io_del(&t->io);
+		close(p[0]);
+		close(p[1]);
+		t->io.fd = -1;
+		goto bad;
+	}
+	if (t->pid == 0) {
+		proc_keep(p[1]);
+		lookup_child(t, p[1]);
+	}
+	close(p[1]);
+	io_after(&t->io, 10000);
+	return;
+bad:
+	snprintf(t->why, sizeof t->why, "%s", strerror(errno));
+	lookup_done(t);
+}
+
+/* A source address for this client: sshd, its penalties and fail2ban then
+ * tell clients apart, who would all be 127.0.0.1 otherwise.  Linux owns all
+ * of 127/8; elsewhere the kernel refuses, and the plain address serves. */
+static int
+dial_from(const struct conn *c, const struct sockaddr_storage *to)
+{
+	const struct sockaddr_in *s4 = (const struct sockaddr_in *)to;
+	struct sockaddr_in from;
+	uint32_t h;
+	int fd;
+
+	if (c->sshd && to->ss_family == AF_INET &&
+	    ntohl(s4->sin_addr.s_addr) >> 24 == 127) {
+		h = siphash(c->to->peer.ip, sizeof c->to->peer.ip);
+		memset(&from, 0, sizeof from);
+		from.sin_family = AF_INET;
+		from.sin_addr.s_addr = htonl(0x7f000000 | (h & 0x7fff00) |
+		    0x800000 | (h % 254 + 1));
+		fd = net_dial((const struct sockaddr *)to, sa_len(to),
+		    (struct sockaddr *)&from, sizeof from);
+		if (fd >= 0)
+			return fd;
+	}
+	return net_dial((const struct sockaddr *)to, sa_len(to), NULL, 0);
+}
+
+/* Tries the addresses of c's target in turn, the last good one first, and
+ * ends in connected() or undialled(). */
+static void
+dial(struct conn *c)
+{
+	struct target *t = target_of(c);
+	const struct sockaddr_storage *to;
+	char why[120];
+	int fd, e = c->err;
+
+	if (!t->n) {
+		list_add(&lookups, c);
+		enter(c, LOOKUP);
+		lookup(t);
+		return;
+	}
+	for (; c->try < t->n; c->try++) {
+		to = &t->addr[(t->good + c->try) % t->n];
+		if ((fd = dial_from(c, to)) < 0 || conn_fd(c, fd) < 0) {
+			e = errno;
+			continue;
+		}
+		if (!c->sshd)
+			peer_set(&c->peer, to);
+		enter(c, DIAL);
+		return;
+	}
+	if (!t->numeric)
+		t->n = 0;	/* ask again next time */
+	snprintf(why, sizeof why, "%s", strerror(e));
+	undialled(c, e == ETIMEDOUT || e == EHOSTUNREACH || e == ENETUNREACH ?
+	    X_TIMEOUT : X_UNREACHABLE, why);
+}
+
+static void
+on_lookup(struct conn *c)
+{
+	if (expired(c)) {
+		list_del(c);
+		undialled(c, X_TIMEOUT, "its name server does not answer");
+	}
+}
+
+static void
+on_dial(struct conn *c)
+{
+	struct target *t = target_of(c);
+
+	if (expired(c))
+		c->err = ETIMEDOUT;
+	else if (!(c->io.ready & IO_W))
+		return;
+	else
+		c->err = net_error(c->io.fd);
+	if (c->err) {
+		c->try++;
+		conn_fd(c, -1);
+		dial(c);
+		return;
+	}
+	if (t->n)	/* a lookup may be under way again */
+		t->good = (t->good + c->try) % t->n;
+	connected(c);
+}
+
+/* agent */
+
+static struct conn *slots[MAX_SPARE];	/* parked, or on the way there */
+static struct io retry, nudge, watch;
+static uint64_t run;
+static int fails;		/* in a row */
+static int parked;		/* slots in IDLE or PINGED */
+static char refusal[300];	/* last one told, so as to tell it once */
+
+static void
+fill(int i)
+{
+	struct conn *c;
+
+	if (slots[i] || halting)
+		return;
+	if (!(c = conn_new(-1))) {
+		say_log("cannot dial: %s", strerror(errno));
+		io_after(&retry, BACKOFF_MAX);
+		return;
+	}
+	c->slot = i;
+	slots[i] = c;
+	dial(c);
+}
+
+static void
+fill_all(struct io *io)
+{
+	int i;
+
+	io_expired(io);
+	for (i = 0; i < cfg.spare; i++)
+		fill(i);
+}
+
+/* Full jitter, so that a thousand agents do not come back in step.  Where
+ * the network gave no answer nobody is hurt by asking soon. */
+static int
+backoff(int answered)
+{
+	int max = answered ? BACKOFF_MAX : BACKOFF_NET;
+	int ms = fails < 6 ? BACKOFF_MIN << fails : max;
+	uint32_t r;
+
+	sys_random(&r, sizeof r);
+	fails++;
+	return 50 + r % (ms < max ? ms : max);
+}
+
+/* A spare is lost: another is dialled after a pause, or at once where this
+ * one had served for some time. */
+static void
+slot_lost(struct conn *c, int answered, const char *why)
+{
+	int was = c->phase == IDLE || c->phase == PINGED, ms = 0;
+
+	if (was) {
+		parked--;
+		if (reactor_now() - c->since >= HELD_MS)
+			fails = 0;
+		say_log("lost %s: %s", target_str(&server), why);
+	}
+	slots[c->slot] = NULL;
+	drop(c, why);
+	if (!was || fails)
+		ms = backoff(answered);
+	if (!was && strcmp(refusal, why)) {
+		snprintf(refusal, sizeof refusal, "%s", why);
+		say_log("cannot register %s at %s: %s; next try in %d.%d s",
+		    *cfg.node ? cfg.node : "this machine",
+		    target_str(&server), why, SPLIT_MS(ms));
+	}
+	if (!parked)
+		notify("STATUS=not registered at %s: %s", target_str(&server),
+		    why);
+	if (retry.heap < 0)
+		io_after(&retry, ms);
+}
+
+/* Without a node id the IPv4 address that leads to the server is it. */
+static void
+name_self(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof ss;
+	struct peer p;
+	char host[256], a[INET_ADDRSTRLEN];
+	int i, u;
+
+	memset(&p, 0, sizeof p);
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		peer_set(&p, &ss);
+	for (i = 0; !is_ipv4(&p) && i < server.n; i++) {
+		len = sizeof ss;
+		if (server.addr[i].ss_family != AF_INET ||
+		    (u = socket(AF_INET, SOCK_DGRAM, 0)) < 0)
+			continue;
+		if (connect(u, (struct sockaddr *)&server.addr[i],
+		    sizeof(struct sockaddr_in)) == 0 &&
+		    getsockname(u, (struct sockaddr *)&ss, &len) == 0)
+			peer_set(&p, &ss);
+		close(u);
+	}
+	if (is_ipv4(&p) && inet_ntop(AF_INET, p.ip + 12, a, sizeof a)) {
+		snprintf(cfg.node, sizeof cfg.node, "%s", a);
+		return;
+	}
+	if (gethostname(host, sizeof host) < 0)
+		snprintf(host, sizeof host, "node-1");
+	host[sizeof host - 1] = '\0';
+	node_suggest(host, cfg.node);
+}
+
+static void
+slot_hello(struct conn *c)
+{
+	if (!*cfg.node)
+		name_self(c->io.fd);
+	if (say(c, "MSSH/2 agent %s run=%016llx slot=%d", cfg.node,
+	    (unsigned long long)run, c->slot) < 0)
+		slot_lost(c, 1, strerror(errno));
+	else
+		enter(c, GREET);
+}
+
+/* Reads a server's answer to a hello.  1: OK, 0: not here yet, -1: *why. */
+static int
+answer(struct conn *c, int *code, char *why, size_t size)
+{
+	const char *text;
+	char line[LINE_LEN], b[200];
+	int r = hear(c, line);
+
+	*code = X_PROTOCOL;
+	if (r == -2) {
+		snprintf(why, size, "what answers is no mssh server");
+		return -1;
+	}
+	if (r < 0) {
+		snprintf(why, size, "the server closed the connection "
+		    "without an answer");
+		return -1;
+	}
+	if (r == 0)
+		return 0;
+	if ((r = reply_parse(line, &text)) == C_OK)
+		return 1;
+	if (r < 0) {
+		snprintf(why, size, "what answers is no mssh server: %s",
+		    escape(b, sizeof b, line, strlen(line)));
+		return -1;
+	}
+	*code = r;
+	snprintf(why, size, "%s", text);
+	return -1;
+}
+
+static void
+on_greet(struct conn *c)
+{
+	char why[300];
+	int code, r = answer(c, &code, why, sizeof why);
+
+	if (r < 0) {
+		slot_lost(c, 1, why);
+		return;
+	}
+	if (r == 0) {
+		if (expired(c))
+			slot_lost(c, 0, "the server does not answer");
+		return;
+	}
+	c->since = reactor_now();
+	net_keepalive(c->io.fd, 8, 3, 2);	/* a lost mapping shows in 14 s */
+	enter(c, IDLE);
+	*refusal = '\0';
+	if (!parked++)
+		say_log("%s parked at %s (%s)", cfg.node, target_str(&server),
+		    peer_str(&c->peer));
+	notify("STATUS=%s parked at %s", cfg.node, target_str(&server));
+	on_idle(c);
+}
+
+static void
+ping(struct conn *c)
+{
+	if (say(c, "PING") < 0)
+		slot_lost(c, 1, strerror(errno));
+	else
+		enter(c, PINGED);
+}
+
+static void
+parse_from(struct peer *p, const char *line)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr_in *s4 = (struct sockaddr_in *)&ss;
+	struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;
+	char w[ADDR_LEN], host[HOST_LEN + 1], port[33];
+
+	memset(&ss, 0, sizeof ss);
+	if (word_get(line, "from", w, sizeof w) > 0 &&
+	    addr_split(w, host, port) == 0) {
+		s4->sin_port = htons(atoi(port));
+		if (inet_pton(AF_INET, host, &s4->sin_addr) == 1)
+			ss.ss_family = AF_INET;
+		else if (inet_pton(AF_INET6, host, &s6->sin6_addr) == 1)
+			ss.ss_family = AF_INET6;
+	}
+	peer_set(p, &ss);
+}
+
+/* --exec: a child of its own has the socket, and no relay is left here.  We
+ * keep a copy of the descriptor, to see whether the far side still lives. */
+static void
+serve_exec(struct conn *c)
+{
+	char node[80], client[80], id[40];
+	char *env[] = { node, client, id, NULL };
+	int fd = c->io.fd;
+
+	snprintf(node, sizeof node, "MSSH_NODE=%s", cfg.node);
+	snprintf(client, sizeof client, "MSSH_CLIENT=%s", peer_str(&c->peer));
+	snprintf(id, sizeof id, "MSSH_SESSION=%016llx",
+	    (unsigned long long)c->run);
+	if (say(c, "READY") < 0) {
+		drop(c, "gone");
+		return;
+	}
+	io_del(&c->io);
+	c->fd = fd;
+	c->pid = proc_spawn(cfg.exec, fd, env);
+	if (c->pid < 0 || io_add(&c->io, -1, dispatch) < 0) {
+		say_log("cannot run --exec: %s", strerror(errno));
+		c->io.fd = -1;
+		close(fd);
+		drop(c, "no process");
+		return;
+	}
+	list_add(&live, c);
+	enter(c, CHILD);
+	say_log("session %016llx from %s: process %d",
+	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->pid);
+}
+
+static void
+child_end(struct conn *c, const char *why)
+{
+	int64_t ms = reactor_now() - c->since;
+
+	say_log("session %016llx from %s: process %d ended after %d.%d s: %s",
+	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->pid,
+	    (int)(ms / 1000), (int)(ms % 1000 / 100), why);
+	close(c->fd);
+	drop(c, why);
+	if (halting && !live.n)
+		reactor_halt();
+}
+
+static void
+on_child(struct conn *c)
+{
+	if (!expired(c))
+		return;
+	io_after(&c->io, TICK);
+	c->strikes = net_silent(c->fd) >= TICK ? c->strikes + 1 : 0;
+	if (c->strikes < STRIKES)
+		return;
+	net_reset(c->fd);
+	shutdown(c->fd, SHUT_RDWR);
+	child_end(c, "no acknowledgement for 30 s");
+}
+
+static void
+on_sigchld(int sig)
+{
+	struct conn *c;
+	char why[40];
+	int st, pid, i;
+
+	(void)sig;
+	while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
+		if (pid == server.pid)
+			server.pid = 0;
+		if (pid == sshd.pid)
+			sshd.pid = 0;
+		for (c = live.head, i = live.n; i > 0; i--, c = c->next)
+			if (c->pid == pid)
+				break;
+		if (i == 0)
+			continue;
+		snprintf(why, sizeof why, WIFEXITED(st) ? "exit code %d" :
+		    "signal %d", WIFEXITED(st) ? WEXITSTATUS(st) :
+		    WTERMSIG(st));
+		child_end(c, why);
+	}
+}
+
+/* A client is there: its connection becomes a session, and a new spare is
+ * dialled in the same moment. */
+static void
+go(struct conn *c, const char *line)
+{
+	struct conn *s;
+	char w[20];
+	int slot = c->slot;
+
+	parked--;
+	fails = 0;
+	slots[slot] = NULL;
+	c->run = 0;
+	if (word_get(line, "id", w, sizeof w) > 0)
+		hex_parse(w, &c->run);
+	parse_from(&c->peer, line);
+	c->since = reactor_now();
+	net_keepalive(c->io.fd, 30, 10, 3);
+	enter(c, HELD);
+	fill(slot);
+	if (cfg.exec) {
+		serve_exec(c);
+		return;
+	}
+	if (!(s = conn_new(-1))) {
+		say(c, "ERROR unreachable no descriptor or memory left");
+		linger(c);
+		return;
+	}
+	s->sshd = 1;
+	s->to = s->from = c;
+	c->to = c->from = s;
+	dial(s);
+}
+
+static void
+on_idle(struct conn *c)
+{
+	char line[LINE_LEN];
+	int r;
+
+	while ((r = hear(c, line)) > 0) {
+		if (!strcmp(line, "PONG") && c->phase == PINGED)
+			enter(c, IDLE);
+		else if (!strcmp(line, "PING") && say(c, "PONG") < 0)
+			r = -1;
+		else if (!strncmp(line, "GO ", 3) || !strcmp(line, "GO")) {
+			go(c, line);
+			return;
+		}
+	}
+	if (r < 0)
+		slot_lost(c, 1, r == -2 ? "no line of the protocol" :
+		    "the connection was closed");
+	else if (!expired(c))
+		return;
+	else if (c->phase == IDLE)
+		ping(c);
+	else
+		slot_lost(c, 0, "no answer to a ping");
+}
+
+/* While sshd is dialled: has the server taken the client back? */
+static void
+on_held(struct conn *c)
+{
+	if (expired(c) || c->io.ready & IO_H)
+		drop(c, "the client gave up");
+}
+
+static void
+sshd_up(struct conn *s)
+{
+	struct conn *c = s->to;
+
+	if (say(c, "READY") < 0) {
+		drop(c, "gone");
+		return;
+	}
+	say_log("session %016llx from %s: to sshd at %s",
+	    (unsigned long long)c->run, peer_str(&c->peer),
+	    target_str(&sshd));
+	list_add(&live, c);
+	enter(c, RELAY);
+	enter(s, RELAY);
+	on_relay(c);
+}
+
+static void
+sshd_down(struct conn *s, const char *why)
+{
+	struct conn *c = s->to;
+
+	say_log("session %016llx from %s: cannot reach sshd at %s: %s",
+	    (unsigned long long)c->run, peer_str(&c->peer),
+	    target_str(&sshd), why);
+	say(c, "ERROR unreachable cannot reach sshd at %s: %s",
+	    target_str(&sshd), why);
+	c->to = c->from = s->to = s->from = NULL;
+	linger(c);
+	drop(s, why);
+}
+
+/* SIGHUP: all parked connections anew, now. */
+static void
+redial(int sig)
+{
+	int i;
+
+	say_log("redialling %s", target_str(&server));
+	fails = 0;
+	*refusal = '\0';
+	if (!server.numeric)
+		server.n = 0;
+	for (i = 0; i < cfg.spare; i++)
+		if (slots[i]) {
+			if (sig == 0 && slots[i]->phase >= GREET)
+				continue;
+			if (slots[i]->phase == IDLE ||
+			    slots[i]->phase == PINGED)
+				parked--;
+			drop(slots[i], "redial");
+			slots[i] = NULL;
+		}
+	io_after(&retry, 0);
+}
+
+/* A link or an address has changed: parked connections are tested, whoever
+ * is waiting or dialling does not wait any longer. */
+static void
+on_nudge(struct io *io)
+{
+	int i, idle = 0;
+
+	io_expired(io);
+	for (i = 0; i < cfg.spare; i++)
+		if (slots[i] && slots[i]->phase == IDLE) {
+			idle++;
+			ping(slots[i]);
+		}
+	if (idle < cfg.spare && !parked)
+		redial(0);
+}
+
+static void
+on_watch(struct io *io)
+{
+	char b[4096];
+
+	if (!(io->ready & IO_R))
+		return;
+	while (recv(io->fd, b, sizeof b, 0) > 0)
+		;
+	io->ready &= ~IO_R;
+	if (nudge.heap < 0)
+		io_after(&nudge, 500);
+}
+
+static void
+on_agent_term(int sig)
+{
+	(void)sig;
+	notify("STOPPING=1");
+	say_log("stopping");
+	reactor_halt();
+}
+
+static int
+run_agent(void)
+{
+	char addr[ADDR_LEN + 8];
+	int fd;
+
+	daemon_start();
+	snprintf(addr, sizeof addr, strchr(cfg.ssh_host, ':') &&
+	    *cfg.ssh_host != '[' ? "[%s]:%ld" : "%s:%ld", cfg.ssh_host,
+	    cfg.ssh_port);
+	target_init(&server, cfg.server, "--server");
+	target_init(&sshd, addr, "--ssh-host");
+	sys_random(&run, sizeof run);
+	run |= 1;
+	io_init(&retry);
+	io_init(&nudge);
+	io_init(&watch);
+	if (io_add(&retry, -1, fill_all) < 0 || io_add(&nudge, -1, on_nudge) < 0)
+		die(X_FAIL, "no memory:");
+	if ((fd = net_watch()) >= 0 && io_add(&watch, fd, on_watch) < 0)
+		close(fd);
+	reactor_signal(SIGTERM, on_agent_term);
+	reactor_signal(SIGINT, on_agent_term);
+	reactor_signal(SIGHUP, redial);
+	reactor_signal(SIGCHLD, on_sigchld);
+	notify("READY=1\nSTATUS=dialling %s", target_str(&server));
+	on_beat(&beat);
+	io_after(&retry, 0);
+	if (reactor_run() < 0)
+		die(X_FAIL, "the event loop failed:");
+	while (live.n)
+		drop(live.head, "the agent stopped");
+	return 0;
+}
+
+/* proxy */
+
+static struct conn *in, *out;		/* standard input and output */
+static int in_flags = -1, out_flags = -1;
+
+/* A terminal or a file shares its flags with others: put them back. */
+static void
+restore(void)
+{
+	net_flags(0, in_flags);
+	net_flags(1, out_flags);
+}
+
+static void
+on_quit(int sig)
+{
+	exit(128 + sig);
+}
+
+/* ssh has gone before us: that is how sessions end, and no news. */
+static void
+proxy_end(const char *why)
+{
+	if (!why || !strcmp(why, strerror(EPIPE)))
+		exit(0);
+	die(X_FAIL, "connection to %s lost: %s", cfg.node, why);
+}
+
+/* Has ssh sent nothing since the last look?  Asked after the far side's end
+ * of file: a half-closed session goes on only as long as it moves. */
+static int
+proxy_idle(void)
+{
+	static uint64_t before;
+	uint64_t now = in ? in->out.total : 0;
+	int idle = now == before;
+
+	before = now;
+	return idle;
+}
+
+static struct conn *
+stdio(int fd, int *flags)
+{
+	struct conn *c;
+
+	*flags = net_blocking(fd, 0);
+	if (!(c = conn_new(fd)))
+		die(X_FAIL, "cannot use descriptor %d:", fd);
+	enter(c, STDIO);
+	return c;
+}
+
+/* Input and output are half connections; the socket's phase says what to do. */
+static void
+on_stdio(struct conn *c)
+{
+	c = c->to ? c->to : c->from;
+	phases[c->phase].fn(c);
+}
+
+static void
+ask(struct conn *c)
+{
+	if (say(c, "MSSH/2 client %s wait=%ld", cfg.node, cfg.wait) < 0)
+		die(X_UNREACHABLE, "cannot reach the server %s:",
+		    target_str(&server));
+	enter(c, ASK);
+	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
+	if (cfg.fdpass)
+		return;
+	/* what ssh has to say travels right behind the hello */
+	in = stdio(0, &in_flags);
+	in->to = c;
+	c->from = in;
+	in->out.keep = 1;	/* an end before OK would say: I gave up */
+	if (isatty(0))
+		in->io.ready |= IO_U;
+}
+
+static void
+pass(struct conn *c)
+{
+	int fd = c->io.fd;
+
+	io_del(&c->io);
+	net_keepalive(fd, 30, 10, 3);
+	net_user_timeout(fd, 60000);
+	net_blocking(fd, 1);
+	if (net_pass(1, fd) < 0)
+		die(X_USAGE, "--fdpass wants a socket as standard output "
+		    "(ssh's ProxyUseFdpass=yes):");
+	exit(0);
+}
+
+static void
+on_ask(struct conn *c)
+{
+	static const unsigned char exits[] = {
+		[C_SYNTAX] = X_PROTOCOL, [C_DENIED] = X_DENIED,
+		[C_OFFLINE] = X_OFFLINE, [C_BUSY] = X_BUSY,
+		[C_EXISTS] = X_DENIED, [C_UNREACHABLE] = X_SSHD,
+		[C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY,
+		[C_MAX] = X_PROTOCOL
+	};
+	char why[300];
+	int code, r;
+
+	assert((int)X_PROTOCOL == (int)C_MAX);
+	if ((r = answer(c, &code, why, sizeof why)) < 0)
+		die(exits[code], "%s", why);
+	if (r == 0 && expired(c))
+		die(X_TIMEOUT, "the server %s does not answer",
+		    target_str(&server));
+	if (r == 0) {
+		if (c->from && flow(c->from, c) < 0)
+			c->io.ready |= IO_R;	/* its answer says why */
+		return;
+	}
+	if (cfg.fdpass)
+		pass(c);
+	in->out.keep = 0;
+	if (in->out.eof)
+		shutdown(c->io.fd, SHUT_WR);
+	out = stdio(1, &out_flags);
+	out->from = c;
+	c->to = out;
+	enter(c, RELAY);
+	on_relay(c);
+}
+
+static int
+run_proxy(void)
+{
+	struct conn *c;
+
+	target_init(&server, cfg.server, "--server");
+	atexit(restore);
+	reactor_signal(SIGINT, on_quit);
+	reactor_signal(SIGTERM, on_quit);
+	reactor_signal(SIGHUP, on_quit);
+	if (!(c = conn_new(-1)))
+		die(X_FAIL, "no memory:");
+	dial(c);
+	if (reactor_run() < 0)
+		die(X_FAIL, "the event loop failed:");
+	return 0;
+}
+
+/* what dial() ends in, by role */
+
+static void
+connected(struct conn *c)
+{
+	if (c->sshd)
+		sshd_up(c);
+	else if (is_daemon)
+		slot_hello(c);
+	else
+		ask(c);
+}
+
+static void
+undialled(struct conn *c, int code, const char *why)
+{
+	if (c->sshd)
+		sshd_down(c, why);
+	else if (is_daemon)
+		slot_lost(c, code != X_TIMEOUT, why);
+	else
+		die(X_UNREACHABLE, "cannot reach the server %s: %s",
+		    target_str(&server), why);
+}
+
+/* the configuration file */
+
+static const char *
+conf_home(char *b, size_t size)
+{
+	const char *x = getenv("XDG_CONFIG_HOME"), *h = getenv("HOME");
+
+	if (x && *x == '/')
+		snprintf(b, size, "%s/mssh/config", x);
+	else
+		snprintf(b, size, "%s/.config/mssh/config", h ? h : "");
+	return b;
+}
+
+static int
+matches(char *patterns, const char *node)
+{
+	char *p, *save;
+
+	for (p = patterns; *p; p++)
+		*p = *p >= 'A' && *p <= 'Z' ? *p | 0x20 : *p;
+	for (p = strtok_r(patterns, " \t", &save); p;
+	    p = strtok_r(NULL, " \t", &save))
+		if (fnmatch(p, node, 0) == 0)
+			return 1;
+	return 0;
+}
+
+/* The value of want for node in one file, or NULL: a stanza that matches
+ * wins over what stands before the first stanza; the first of each counts. */
+static char *
+conf_file(const char *path, enum keyword want, const char *node)
+{
+	char line[1024], host[HOST_LEN + 1], port[33], *arg, *val = NULL;
+	const char *why = NULL;
+	int k, in_stanza = 0, hit = 1, found = 0, n = 0;
+	FILE *f = fopen(path, "r");
+
+	if (!f) {
+		if (errno != ENOENT && errno != ENOTDIR)
+			die(X_USAGE, "%s:", path);
+		return NULL;
+	}
+	while (fgets(line, sizeof line, f)) {
+		n++;
+		if (!strchr(line, '\n') && !feof(f))
+			die(X_USAGE, "%s:%d: line too long", path, n);
+		if ((k = conf_parse(line, &arg, &why)) < 0)
+			die(X_USAGE, "%s:%d: %s", path, n, why);
+		if (k == K_SERVER && addr_split(arg, host, port) < 0)
+			die(X_USAGE, "%s:%d: server wants HOST, HOST:PORT or "
+			    "[IPv6]:PORT", path, n);
+		if (k == K_NODE) {
+			in_stanza = 1;
+			hit = matches(arg, node);
+		} else if (k == (int)want && hit && found < 1 + in_stanza) {
+			free(val);
+			val = strdup(arg);
+			found = 1 + in_stanza;
+		}
+	}
+	fclose(f);
+	return val;
+}
+
+static char *
+conf(enum keyword want, const char *node)
+{
+	const char *only = getenv("MSSH_CONFIG");
+	char path[PATH_MAX], *v;
+
+	if (only && *only)
+		return conf_file(only, want, node);
+	v = conf_file(conf_home(path, sizeof path), want, node);
+	return v ? v : conf_file("/etc/mssh/config", want, node);
+}
+
+static void
+need_server(void)
+{
+	if (!cfg.server && (cfg.server = getenv("MSSH_SERVER")) && !*cfg.server)
+		cfg.server = NULL;
+	if (!cfg.server)
+		cfg.server = conf(K_SERVER, cfg.node);
+	if (!cfg.server)
+		die(X_USAGE, "no server is known: use --server HOST[:PORT], "
+		    "MSSH_SERVER, or run 'mssh config init'");
+}
+
+static void
+prompt(const char *text, char *b, size_t size)
+{
+	printf("%s", text);
+	fflush(stdout);
+	if (!fgets(b, size, stdin))
+		die(X_FAIL, "nothing written");
+	b[strcspn(b, "\n")] = '\0';
+}
+
+static void
+make_parents(char *path)
+{
+	char *p;
+
+	for (p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			die(X_FAIL, "cannot make %s:", path);
+		*p = '/';
+	}
+}
+
+static int
+run_config(void)
+{
+	char path[PATH_MAX], srv[300], id[300], yes[8], host[HOST_LEN + 1],
+	    port[33];
+	FILE *f;
+	int fd;
+
+	if (!isatty(0))
+		die(X_USAGE, "config init asks questions and wants a terminal; "
+		    "see mssh.conf(5) to write the file yourself");
+	conf_home(path, sizeof path);
+	if (access(path, F_OK) == 0) {
+		printf("%s exists. ", path);
+		prompt("Replace it? [y/N] ", yes, sizeof yes);
+		if (*yes != 'y' && *yes != 'Y')
+			die(X_FAIL, "nothing written");
+	}
+	do
+		prompt("Server (HOST or HOST:PORT): ", srv, sizeof srv);
+	while (addr_split(srv, host, port) < 0);
+	prompt("Identity file for ssh (empty: ssh's own choice): ", id,
+	    sizeof id);
+	make_parents(path);
+	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0 ||
+	    !(f = fdopen(fd, "w")))
+		die(X_FAIL, "cannot write %s:", path);
+	fprintf(f, "# see mssh.conf(5)\nserver %s\n", srv);
+	if (*id)
+		fprintf(f, "identity %s\n", id);
+	if (fclose(f) != 0)
+		die(X_FAIL, "cannot write %s:", path);
+	printf("Wrote %s\n", path);
+	return 0;
+}
+
+/* the command line */
+
+enum { SERVER = 1, AGENT = 2, PROXY = 4, SSH = 8, CONFIG = 16 };
+enum { O_STR, O_NUM, O_HOST, O_FLAG };
+
+static const struct option {
+	const char *name, *arg;
+	int roles, kind;
+	void *to;
+	long lo, hi;
+	const char *help;
+} options[] = {
+	{ "host", "ADDR", SERVER, O_HOST, NULL, 0, 0,
+	    "listen on ADDR (0.0.0.0); may be repeated" },
+	{ "port", "N", SERVER, O_NUM, &cfg.port, 0, 65535,
+	    "listen on port N (8443); 0: a free one" },
+	{ "drain", "SECONDS", SERVER, O_NUM, &cfg.drain, 0, 86400,
+	    "let sessions end for so long after SIGTERM (0)" },
+	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
+	    0, "the rendezvous server (port 8443)" },
+	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,
+	    "sshd's address (127.0.0.1)" },
+	{ "ssh-port", "N", AGENT, O_NUM, &cfg.ssh_port, 1, 65535,
+	    "sshd's port (22)" },
+	{ "spare", "N", AGENT, O_NUM, &cfg.spare, 1, MAX_SPARE,
+	    "keep N connections parked (1)" },
+	{ "exec", "CMD", AGENT, O_STR, &cfg.exec, 0, 0,
+	    "serve each session by CMD, as inetd would" },
+	{ "wait", "SECONDS", PROXY | SSH, O_NUM, &cfg.wait, 0, WAIT_MAX,
+	    "wait so long for the node to appear (0)" },
+	{ "fdpass", NULL, PROXY, O_FLAG, &cfg.fdpass, 0, 0,
+	    "hand the socket to ssh (ProxyUseFdpass) and exit" },
+	{ "identity", "FILE", SSH, O_STR, &cfg.identity, 0, 0,
+	    "ssh's -i" },
+	{ "verbose", NULL, SERVER | AGENT, O_FLAG, &cfg.verbose, 0, 0,
+	    "log every step" },
+};
+
+static int run_ssh(void);
+
+static const struct role_entry {
+	const char *name;
+	int bit;
+	int (*run)(void);
+	const char *usage, *help;
+} roles[] = {
+	{ "server", SERVER, run_server, "mssh server [options]",
+	    "pair clients with nodes; runs on the public host" },
+	{ "agent", AGENT, run_agent, "mssh agent [node] [options]",
+	    "make this machine a node; runs behind NAT" },
+	{ "proxy", PROXY, run_proxy, "mssh proxy node [options]",
+	    "connect standard input and output to a node's sshd" },
+	{ "ssh", SSH, run_ssh, "mssh [ssh] user@node [options] "
+	    "[ssh options] [command]", "run ssh to a node" },
+	{ "config", CONFIG, run_config, "mssh config init",
+	    "write ~/.config/mssh/config by asking" },
+};
+
+static const struct role_entry *role;
+static int nargs;
+static char **args;			/* what follows the command */
+static const char *self;
+
+static int
+usage(FILE *f, int code)
+{
+	const struct option *o;
+	char b[40];
+	size_t i;
+
+	if (!role) {
+		fprintf(f, "usage:\n");
+		for (i = 0; i < LEN(roles); i++)
+			fprintf(f, "  %s\n\t%s\n", roles[i].usage,
+			    roles[i].help);
+		fprintf(f, "  mssh --version\n  mssh COMMAND --help\n");
+		exit(code);
+	}
+	fprintf(f, "usage: %s\n%s\n", role->usage, role->help);
+	for (o = options; o < options + LEN(options); o++) {
+		if (!(o->roles & role->bit))
+			continue;
+		snprintf(b, sizeof b, "--%s%s%s", o->name, o->arg ? " " : "",
+		    o->arg ? o->arg : "");
+		fprintf(f, "  %-22s %s\n", b, o->help);
+	}
+	if (role->bit == SSH)
+		fprintf(f, "  All other options and the command go to ssh.\n");
+	exit(code);
+}
+
+/* Takes the option at args[*i], which starts with "--". */
+static void
+option(int *i)
+{
+	const char *a = args[*i] + 2, *v = strchr(a, '=');
+	size_t n = v ? (size_t)(v - a) : strlen(a);
+	const struct option *o;
+
+	if (!strcmp(a, "help"))
+		usage(stdout, 0);
+	for (o = options; o < options + LEN(options); o++)
+		if (o->roles & role->bit && strlen(o->name) == n &&
+		    !strncmp(o->name, a, n))
+			break;
+	if (o == options + LEN(options))
+		die(X_USAGE, "%s has no option --%.*s (see mssh %s --help)",
+		    role->name, (int)n, a, role->name);
+	if (o->kind == O_FLAG) {
+		if (v)
+			die(X_USAGE, "--%s takes no value", o->name);
+		*(int *)o->to = 1;
+		return;
+	}
+	if (v)
+		v++;
+	else if (++*i < nargs)
+		v = args[*i];
+	if (!v || !*v)
+		die(X_USAGE, "--%s wants %s", o->name, o->arg);
+	if (o->kind == O_NUM) {
+		if (num_parse(v, o->lo, o->hi, o->to) < 0)
+			die(X_USAGE, "--%s wants a number from %ld to %ld, "
+			    "not '%s'", o->name, o->lo, o->hi, v);
+	} else if (o->kind == O_STR)
+		*(const char **)o->to = v;
+	else if (cfg.nhost == MAX_HOSTS)
+		die(X_USAGE, "at most %d --host", MAX_HOSTS);
+	else
+		cfg.host[cfg.nhost++] = v;
+}
+
+static void
+set_node(const char *s)
+{
+	char hint[NODE_LEN + 1], b[200];
+	const char *bad = node_parse(s, cfg.node, role->bit != AGENT);
+
+	if (!bad)
+		return;
+	node_suggest(s, hint);
+	die(X_USAGE, "'%s' is no node id: %s; try '%s'",
+	    escape(b, sizeof b, s, strlen(s)), bad, hint);
+}
+
+/* server, agent, proxy, config: options and at most one word */
+static void
+parse(void)
+{
+	const char *word = NULL;
+	int i, words = 0;
+
+	for (i = 0; i < nargs; i++) {
+		if (!strcmp(args[i], "--") && !words)
+			words = 1;
+		else if (!words && (!strcmp(args[i], "-h")))
+			usage(stdout, 0);
+		else if (!words && !strcmp(args[i], "-v") &&
+		    role->bit & (SERVER | AGENT))
+			cfg.verbose = 1;
+		else if (!words && !strncmp(args[i], "--", 2))
+			option(&i);
+		else if (!words && args[i][0] == '-' && args[i][1])
+			die(X_USAGE, "%s has no option %s (see mssh %s --help)",
+			    role->name, args[i], role->name);
+		else if (word || role->bit == SERVER)
+			die(X_USAGE, "'%s' is one word too many (see mssh %s "
+			    "--help)", args[i], role->name);
+		else
+			word = args[i];
+	}
+	if (role->bit == CONFIG && (!word || strcmp(word, "init")))
+		usage(stderr, X_USAGE);
+	if (role->bit == PROXY && !word)
+		die(X_USAGE, "proxy wants a node: %s", role->usage);
+	if (role->bit & (AGENT | PROXY)) {
+		if (word)
+			set_node(word);
+		need_server();
+	}
+}
+
+/* The words of ssh's command line, in the order in which ssh wants them. */
+static char **argv_ssh;
+static int argc_ssh;
+
+static void
+push_arg(const char *a)
+{
+	argv_ssh[argc_ssh++] = (char *)a;
+	argv_ssh[argc_ssh] = NULL;
+}
+
+static void
+push_option(const char *fmt, ...)
+{
+	static char b[3 * PATH_MAX];
+	char *copy;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(b, sizeof b, fmt, ap);
+	va_end(ap);
+	if (!(copy = strdup(b)))
+		die(X_FAIL, "no memory:");
+	push_arg("-o");
+	push_arg(copy);
+}
+
+static void
+push_proxy(void)
+{
+	char host[HOST_LEN + 1], port[33], name[ADDR_LEN + 40], me[PATH_MAX];
+	char q[2 * PATH_MAX], qs[600];
+
+	if (addr_split(cfg.server, host, port) < 0)
+		die(X_USAGE, "the server '%s' is no HOST, HOST:PORT or "
+		    "[IPv6]:PORT", cfg.server);
+	if (!strchr(self, '/') || !realpath(self, me))
+		snprintf(me, sizeof me, "mssh");
+	if (shell_quote(me, q, sizeof q) < 0 ||
+	    shell_quote(cfg.server, qs, sizeof qs) < 0)
+		die(X_USAGE, "the path of this program is too long");
+	host_name(cfg.node, host, port, name, sizeof name);
+	push_option("ProxyCommand=%s proxy --fdpass --server %s --wait %ld "
+	    "-- %s", q, qs, cfg.wait, cfg.node);
+	push_option("ProxyUseFdpass=yes");
+	push_option("HostName=%s", name);
+}
+
+static int
+run_ssh(void)
+{
+	const char *who = NULL, *at;
+	char **opts, *id;
+	int i, nopts = 0, k;
+
+	argv_ssh = calloc(nargs + 16, sizeof *argv_ssh);
+	opts = calloc(nargs + 1, sizeof *opts);
+	if (!argv_ssh || !opts)
+		die(X_FAIL, "no memory:");
+	for (i = 0; i < nargs; i++) {
+		if (!strcmp(args[i], "--")) {
+			i++;
+			if (!who && i < nargs)
+				who = args[i++];
+			break;
+		}
+		if (!strncmp(args[i], "--", 2))
+			option(&i);
+		else if (args[i][0] == '-' && args[i][1]) {
+			opts[nopts++] = args[i];
+			if (ssh_takes_next(args[i]) && i + 1 < nargs)
+				opts[nopts++] = args[++i];
+		} else if (!who)
+			who = args[i];
+		else
+			break;
+	}
+	if (!who)
+		usage(stderr, X_USAGE);
+	at = strrchr(who, '@');
+	if (at == who || *who == '-')
+		die(X_USAGE, "'%s' is no user@node", who);
+	set_node(at ? at + 1 : who);
+	need_server();
+	push_arg("ssh");
+	push_proxy();
+	id = cfg.identity ? (char *)cfg.identity : conf(K_IDENTITY, cfg.node);
+	if (id) {
+		push_arg("-i");
+		push_arg(id);
+	}
+	for (k = 0; k < nopts; k++)
+		push_arg(opts[k]);
+	push_arg("--");
+	push_arg(who);
+	for (; i < nargs; i++)
+		push_arg(args[i]);
+	setenv("SHELL", "/bin/sh", 1);	/* what ssh runs a ProxyCommand with */
+	execvp("ssh", argv_ssh);
+	die(X_FAIL, "cannot run ssh (OpenSSH's client, to be installed):");
+	return 0;
+}
+
+int
+main(int argc, char *argv[])
+{
+	size_t i;
+
+	if (argc < 2)
+		usage(stderr, X_USAGE);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		usage(stdout, 0);
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("mssh %s (%s)\n", VERSION, reactor_name);
+		return 0;
+	}
+	for (i = 0; i < LEN(roles); i++)
+		if (!strcmp(argv[1], roles[i].name))
+			role = &roles[i];
+	self = argv[0];
+	nargs = argc - (role ? 2 : 1);
+	args = argv + (role ? 2 : 1);
+	if (!role) {
+		if (*argv[1] != '-' && !strchr(argv[1], '@'))
+			die(X_USAGE, "unknown command '%s' (mssh user@node "
+			    "runs ssh; see mssh --help)", argv[1]);
+		role = &roles[3];
+	}
+	if (role->bit == SSH)
+		return run_ssh();
+	parse();
+	if (role->bit == CONFIG)
+		return run_config();
+	sys_random(key, sizeof key);
+	sys_random(&next_id, sizeof next_id);
+	if (reactor_open() < 0)
+		die(X_FAIL, "cannot start the event loop:");
+	return role->run();
+}

@@ -1,0 +1,1121 @@
+/* reactor.c - the operating system, see reactor.h
+ *
+ * Theory.  A turn of the loop fetches what the kernel has, folds every event
+ * into its watcher's ready bits, and only then runs callbacks from a queue.
+ * So there never is a fetched event that a callback could make stale: taking
+ * a watcher out of the queue is all that io_del() has to do.
+ *
+ * An event is an edge.  A bit of ready stays set until its owner has seen
+ * EAGAIN (or a short read, which says the same at half the price), hence one
+ * registration per descriptor, and no interest masks to get wrong.
+ */
+#define _GNU_SOURCE		/* splice, pipe2, accept4, TCP_INFO */
+#define _DARWIN_C_SOURCE
+
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__) && !defined(USE_KQUEUE)
+# include <sys/epoll.h>
+# include <sys/timerfd.h>
+#else
+# include <sys/event.h>
+#endif
+#ifdef __APPLE__
+# include <sys/random.h>
+#endif
+
+#include "reactor.h"
+
+#if defined(__linux__) && !defined(NO_SPLICE)
+# define HAVE_SPLICE 1
+#else
+# define HAVE_SPLICE 0
+#endif
+
+enum {
+	EVENTS = 256,			/* fetched in one turn */
+	SMALL = 16 << 10,		/* a read that fills it turns bulk */
+	BIG = 256 << 10,		/* best pipe, measured */
+	BUDGET = 256 << 10,		/* bytes one callback may move */
+	POOL = 64,			/* idle pipes kept */
+	LOWAT = 128 << 10		/* unsent bytes in the kernel */
+};
+
+struct deadline {
+	int64_t at;
+	struct io *io;
+};
+
+static struct io queues[3];		/* sentinels */
+#define Q_RUN  (&queues[0])		/* this turn's */
+#define Q_NEXT (&queues[1])		/* interactive */
+#define Q_BULK (&queues[2])		/* one a turn */
+
+static struct deadline *heap;
+static size_t nheap, nadded, room;
+static int64_t clock_ms;
+static int halted, maxfd = 2;
+
+static struct io sigio;
+static int sigpipe[2] = { -1, -1 };
+static void (*sigfn[NSIG])(int);
+
+static void note(struct io *io, unsigned bits);
+
+/* backends: each defines backend_open, _add, _del, _wait */
+
+#if defined(__linux__) && !defined(USE_KQUEUE)
+
+# if HAVE_SPLICE
+const char reactor_name[] = "epoll, splice";
+# else
+const char reactor_name[] = "epoll, read/write";
+# endif
+
+enum { SHORT_IS_EMPTY = 1 };	/* EPOLLPRI tells of an urgent mark */
+
+static int ep = -1, suspend = -1;
+
+/* A real-time timer far away that is cancelled when the clock is set, which
+ * the kernel does on resume (timerfd_create(2)): a laptop that wakes up looks
+ * at its deadlines at once.  Nothing is lost where this fails. */
+static void
+watch_suspend(void)
+{
+	struct itimerspec far = { { 0, 0 }, { INT_MAX, 0 } };
+	uint64_t n;
+
+	if (suspend < 0)
+		return;
+	if (read(suspend, &n, sizeof n) < 0 && errno != ECANCELED &&
+	    errno != EAGAIN)
+		return;
+	timerfd_settime(suspend, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
+	    &far, NULL);
+}
+
+static int
+backend_open(void)
+{
+	struct epoll_event e = { EPOLLIN | EPOLLET, { NULL } };
+
+	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
+		return -1;
+	suspend = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+	watch_suspend();
+	if (suspend >= 0)
+		epoll_ctl(ep, EPOLL_CTL_ADD, suspend, &e);
+	return 0;
+}
+
+static int
+backend_add(struct io *io)
+{
+	struct epoll_event e;
+
+	e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+	e.data.ptr = io;
+	return epoll_ctl(ep, EPOLL_CTL_ADD, io->fd, &e);
+}
+
+/* Not left to close(2): a forked child keeps the description open, and with
+ * it a registration that points at a watcher long gone. */
+static void
+backend_del(struct io *io)
+{
+	epoll_ctl(ep, EPOLL_CTL_DEL, io->fd, NULL);
+}
+
+static int
+backend_wait(int ms)
+{
+	static struct epoll_event ev[EVENTS];
+	unsigned e, b;
+	int i, n;
+
+	n = epoll_wait(ep, ev, EVENTS, ms);
+	for (i = 0; i < n; i++) {
+		if (!ev[i].data.ptr) {
+			watch_suspend();
+			continue;
+		}
+		e = ev[i].events;
+		b = 0;
+		if (e & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			b |= IO_R;
+		if (e & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+			b |= IO_W;
+		if (e & EPOLLPRI)
+			b |= IO_U;
+		if (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			b |= IO_H;
+		note(ev[i].data.ptr, b);
+	}
+	return n < 0 && errno != EINTR ? -1 : 0;
+}
+
+#else /* kqueue */
+
+const char reactor_name[] = "kqueue, read/write";
+
+enum { SHORT_IS_EMPTY = 0 };
+
+static int kq = -1;
+
+static int
+backend_open(void)
+{
+	if ((kq = kqueue()) < 0)
+		return -1;
+	fcntl(kq, F_SETFD, FD_CLOEXEC);
+	return 0;
+}
+
+static int
+backend_add(struct io *io)
+{
+	struct kevent k;
+	int r, w;
+
+	EV_SET(&k, io->fd, EVFILT_READ, EV_ADD | EV_CLEAR, 0, 0, io);
+	r = kevent(kq, &k, 1, NULL, 0, NULL);
+	EV_SET(&k, io->fd, EVFILT_WRITE, EV_ADD | EV_CLEAR, 0, 0, io);
+	w = kevent(kq, &k, 1, NULL, 0, NULL);
+	if (r < 0 && w < 0 && errno != ENOMEM)
+		errno = EPERM;
+	return r < 0 && w < 0 ? -1 : 0;
+}
+
+static void
+backend_del(struct io *io)
+{
+	struct kevent k;
+
+	EV_SET(&k, io->fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	kevent(kq, &k, 1, NULL, 0, NULL);
+	EV_SET(&k, io->fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
+	kevent(kq, &k, 1, NULL, 0, NULL);
+}
+
+static int
+backend_wait(int ms)
+{
+	static struct kevent ev[EVENTS];
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+	unsigned b;
+	int i, n;
+
+	n = kevent(kq, NULL, 0, ev, EVENTS, ms < 0 ? NULL : &ts);
+	for (i = 0; i < n; i++) {
+		b = ev[i].filter == EVFILT_READ ? IO_R : IO_W;
+		if (ev[i].flags & EV_EOF)
+			b |= IO_R | IO_H;
+		note(ev[i].udata, b);
+	}
+	return n < 0 && errno != EINTR ? -1 : 0;
+}
+
+#endif
+
+/* run queues */
+
+static void
+unlink_io(struct io *io)
+{
+	if (!io->next)
+		return;
+	io->next->prev = io->prev;
+	io->prev->next = io->next;
+	io->next = io->prev = NULL;
+}
+
+static void
+append(struct io *q, struct io *io)
+{
+	if (io->next)
+		return;
+	io->next = q;
+	io->prev = q->prev;
+	q->prev->next = io;
+	q->prev = io;
+}
+
+static int
+is_empty(const struct io *q)
+{
+	return q->next == q;
+}
+
+static void
+note(struct io *io, unsigned bits)
+{
+	io->ready |= bits;
+	append(io->bulk ? Q_BULK : Q_NEXT, io);
+}
+
+/* deadlines: a binary heap */
+
+static void
+heap_put(size_t i, struct deadline d)
+{
+	heap[i] = d;
+	d.io->heap = i;
+}
+
+static void
+heap_up(size_t i, struct deadline d)
+{
+	for (; i && heap[(i - 1) / 2].at > d.at; i = (i - 1) / 2)
+		heap_put(i, heap[(i - 1) / 2]);
+	heap_put(i, d);
+}
+
+static void
+heap_down(size_t i, struct deadline d)
+{
+	size_t k;
+
+	for (; (k = 2 * i + 1) < nheap; i = k) {
+		if (k + 1 < nheap && heap[k + 1].at < heap[k].at)
+			k++;
+		if (heap[k].at >= d.at)
+			break;
+		heap_put(i, heap[k]);
+	}
+	heap_put(i, d);
+}
+
+static void
+heap_fix(size_t i, struct deadline d)
+{
+	if (i && heap[(i - 1) / 2].at > d.at)
+		heap_up(i, d);
+	else
+		heap_down(i, d);
+}
+
+static void
+heap_remove(struct io *io)
+{
+	size_t i = io->heap;
+
+	io->heap = -1;
+	if (i != --nheap)
+		heap_fix(i, heap[nheap]);
+}
+
+/* the loop */
+
+static void
+tick(void)
+{
+	struct timespec ts;
+
+#ifdef CLOCK_BOOTTIME
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+#else
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+#endif
+	clock_ms = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t
+reactor_now(void)
+{
+	return clock_ms;
+}
+
+static void
+expire(void)
+{
+	struct io *io;
+
+	while (nheap && heap[0].at <= clock_ms) {
+		io = heap[0].io;
+		heap_remove(io);
+		note(io, IO_T);
+	}
+}
+
+static int
+timeout(void)
+{
+	int64_t ms;
+
+	if (!is_empty(Q_NEXT) || !is_empty(Q_BULK))
+		return 0;
+	if (!nheap)
+		return -1;
+	ms = heap[0].at - clock_ms;
+	return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static void
+run_one(struct io *q)
+{
+	struct io *io = q->next;
+
+	unlink_io(io);
+	io->fn(io);
+}
+
+int
+reactor_run(void)
+{
+	struct io *first;
+
+	for (halted = 0; !halted;) {
+		tick();
+		if (backend_wait(timeout()) < 0)
+			return -1;
+		tick();
+		expire();
+		if (!is_empty(Q_NEXT)) {
+			/* this turn runs what is here now, and no more */
+			first = Q_NEXT->next;
+			unlink_io(Q_NEXT);
+			Q_NEXT->next = Q_NEXT->prev = Q_NEXT;
+			append(first, Q_RUN);
+			while (!is_empty(Q_RUN) && !halted)
+				run_one(Q_RUN);
+			unlink_io(Q_RUN);
+		}
+		if (!is_empty(Q_BULK) && !halted)
+			run_one(Q_BULK);
+	}
+	return 0;
+}
+
+void
+reactor_halt(void)
+{
+	halted = 1;
+}
+
+/* signals: the handler writes the number to a pipe, the loop reads it */
+
+static void
+caught(int sig)
+{
+	unsigned char c = sig;
+	int saved = errno;
+
+	if (write(sigpipe[1], &c, 1) < 0)
+		c = 0;		/* full: that many signals say enough */
+	errno = saved;
+}
+
+static void
+on_signal(struct io *io)
+{
+	unsigned char c;
+
+	while (read(io->fd, &c, 1) == 1)
+		if (sigfn[c])
+			sigfn[c](c);
+	io->ready &= ~IO_R;
+}
+
+int
+reactor_signal(int sig, void (*fn)(int))
+{
+	struct sigaction sa;
+
+	sigfn[sig] = fn;
+	memset(&sa, 0, sizeof sa);
+	sa.sa_handler = caught;
+	sa.sa_flags = SA_RESTART;
+	sigemptyset(&sa.sa_mask);
+	return sigaction(sig, &sa, NULL);
+}
+
+static int
+set_fd(int fd)
+{
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+int
+reactor_open(void)
+{
+	signal(SIGPIPE, SIG_IGN);	/* splice has no MSG_NOSIGNAL */
+	Q_NEXT->next = Q_NEXT->prev = Q_NEXT;
+	Q_BULK->next = Q_BULK->prev = Q_BULK;
+	tick();
+	if (backend_open() < 0 || pipe(sigpipe) < 0)
+		return -1;
+	if (set_fd(sigpipe[0]) < 0 || set_fd(sigpipe[1]) < 0)
+		return -1;
+	io_init(&sigio);
+	return io_add(&sigio, sigpipe[0], on_signal);
+}
+
+/* watchers */
+
+void
+io_init(struct io *io)
+{
+	memset(io, 0, sizeof *io);
+	io->fd = io->heap = -1;
+}
+
+/* A place among the deadlines comes with the watcher, so that io_after()
+ * has nothing that could fail. */
+static int
+reserve(void)
+{
+	size_t n = room ? 2 * room : 64;
+	struct deadline *p;
+
+	if (nadded < room)
+		return 0;
+	if (!(p = realloc(heap, n * sizeof *heap)))
+		return -1;
+	heap = p;
+	room = n;
+	return 0;
+}
+
+int
+io_add(struct io *io, int fd, void (*fn)(struct io *))
+{
+	assert(!io->added);
+	if (reserve() < 0)
+		return -1;
+	io->fn = fn;
+	io->ready = 0;
+	io->fd = fd;
+	if (fd >= 0 && backend_add(io) < 0) {
+		if (errno != EPERM) {
+			io->fd = -1;
+			return -1;
+		}
+		note(io, IO_R | IO_W | IO_U);	/* a plain file */
+	}
+	if (fd > maxfd)
+		maxfd = fd;
+	io->added = 1;
+	nadded++;
+	return 0;
+}
+
+void
+io_after(struct io *io, int ms)
+{
+	struct deadline d;
+
+	assert(io->added);
+	io->ready &= ~IO_T;
+	if (ms < 0) {
+		if (io->heap >= 0)
+			heap_remove(io);
+		return;
+	}
+	d.at = clock_ms + ms;
+	d.io = io;
+	if (io->heap >= 0)
+		heap_fix(io->heap, d);
+	else
+		heap_up(nheap++, d);
+}
+
+int
+io_expired(struct io *io)
+{
+	int yes = io->ready & IO_T;
+
+	io->ready &= ~IO_T;
+	return yes != 0;
+}
+
+void
+io_again(struct io *io)
+{
+	note(io, 0);
+}
+
+void
+io_del(struct io *io)
+{
+	if (!io->added)
+		return;
+	unlink_io(io);
+	if (io->heap >= 0)
+		heap_remove(io);
+	if (io->fd >= 0)
+		backend_del(io);
+	io->added = 0;
+	nadded--;
+}
+
+void
+io_close(struct io *io)
+{
+	io_del(io);
+	if (io->fd >= 0)
+		close(io->fd);
+	io->fd = -1;
+}
+
+/* sockets */
+
+static void
+opt(int fd, int level, int name, int v)
+{
+	setsockopt(fd, level, name, &v, sizeof v);
+}
+
+void
+net_keepalive(int fd, int idle, int interval, int count)
+{
+	opt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_KEEPIDLE
+	opt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+#elif defined(TCP_KEEPALIVE)
+	opt(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
+#endif
+#ifdef TCP_KEEPINTVL
+	opt(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+	opt(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+#endif
+}
+
+/* What every connection gets; accepted ones inherit it.  An urgent byte stays
+ * in line, so that a relay passes it on as data instead of losing it. */
+void
+net_tune(int fd)
+{
+	opt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	opt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+#ifdef TCP_NOTSENT_LOWAT
+	opt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LOWAT);
+#endif
+	net_keepalive(fd, 30, 10, 3);
+}
+
+static int
+new_socket(int family)
+{
+	int fd = socket(family, SOCK_STREAM, 0);
+
+	if (fd >= 0 && set_fd(fd) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int
+net_listen(const struct sockaddr *sa, socklen_t len, int v6only)
+{
+	int fd, e;
+
+	if ((fd = new_socket(sa->sa_family)) < 0)
+		return -1;
+	opt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (sa->sa_family == AF_INET6)
+		opt(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6only);
+	net_tune(fd);
+	if (bind(fd, sa, len) == 0 && listen(fd, 4096) == 0)
+		return fd;
+	e = errno;
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+#ifdef __linux__
+
+int
+net_accept(int lfd, struct sockaddr *sa, socklen_t *len)
+{
+	return accept4(lfd, sa, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+int
+net_silent(int fd)
+{
+	struct tcp_info i;
+	socklen_t len = sizeof i;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
+		return 0;
+	/* one probe is under way in any quiet connection now and then */
+	if (!i.tcpi_unacked && i.tcpi_probes < 2)
+		return 0;
+	return i.tcpi_last_ack_recv > INT_MAX ? INT_MAX :
+	    i.tcpi_last_ack_recv ? (int)i.tcpi_last_ack_recv : 1;
+}
+
+/* Built by hand because musl has no linux/rtnetlink.h; values from
+ * netlink(7) and rtnetlink(7). */
+int
+net_watch(void)
+{
+	struct {
+		sa_family_t family;
+		unsigned short pad;
+		uint32_t pid, groups;
+	} nl = { AF_NETLINK, 0, 0, 0x1 | 0x10 | 0x100 };
+					/* link, IPv4 and IPv6 address */
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	if (bind(fd, (struct sockaddr *)&nl, sizeof nl) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+#else
+
+int
+net_accept(int lfd, struct sockaddr *sa, socklen_t *len)
+{
+	int fd = accept(lfd, sa, len);
+
+	if (fd >= 0 && set_fd(fd) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int
+net_silent(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+int
+net_watch(void)
+{
+	int fd = socket(PF_ROUTE, SOCK_RAW, 0);
+
+	if (fd >= 0 && set_fd(fd) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+#endif
+
+int
+net_dial(const struct sockaddr *to, socklen_t len, const struct sockaddr *from,
+    socklen_t fromlen)
+{
+	int fd, e;
+
+	if ((fd = new_socket(to->sa_family)) < 0)
+		return -1;
+	net_tune(fd);
+	if (from && bind(fd, from, fromlen) < 0)
+		goto bad;
+	if (connect(fd, to, len) == 0 || errno == EINPROGRESS)
+		return fd;
+bad:
+	e = errno;
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+int
+net_error(int fd)
+{
+	int e = 0;
+	socklen_t len = sizeof e;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0)
+		return errno;
+	return e;
+}
+
+void
+net_user_timeout(int fd, int ms)
+{
+#ifdef TCP_USER_TIMEOUT
+	opt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms);
+#else
+	(void)fd, (void)ms;
+#endif
+}
+
+void
+net_reset(int fd)
+{
+	struct linger l = { 1, 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+int
+net_blocking(int fd, int on)
+{
+	int fl = fcntl(fd, F_GETFL);
+
+	if (fl >= 0)
+		fcntl(fd, F_SETFL, on ? fl & ~O_NONBLOCK : fl | O_NONBLOCK);
+	return fl;
+}
+
+void
+net_flags(int fd, int flags)
+{
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags);
+}
+
+int
+net_pass(int sock, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct msghdr m;
+	struct iovec v;
+	struct cmsghdr *c;
+	char byte = 0;
+
+	memset(&m, 0, sizeof m);
+	memset(&u, 0, sizeof u);
+	v.iov_base = &byte;
+	v.iov_len = 1;
+	m.msg_iov = &v;
+	m.msg_iovlen = 1;
+	m.msg_control = u.buf;
+	m.msg_controllen = sizeof u.buf;
+	c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	return sendmsg(sock, &m, 0) == 1 ? 0 : -1;
+}
+
+void
+sys_random(void *p, size_t n)
+{
+	if (getentropy(p, n) < 0)	/* only in a kernel without it */
+		abort();
+}
+
+/* children */
+
+int
+proc_fork(void)
+{
+	sigset_t all, old;
+	int pid, i;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &old);
+	if ((pid = fork()) == 0)
+		for (i = 1; i < NSIG; i++)
+			if (sigfn[i] || i == SIGPIPE)
+				signal(i, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return pid;
+}
+
+void
+proc_keep(int fd)
+{
+	int i;
+
+	for (i = 3; i <= maxfd + 8; i++)
+		if (i != fd)
+			close(i);
+}
+
+int
+proc_spawn(const char *cmd, int fd, char *const env[])
+{
+	int pid;
+
+	net_blocking(fd, 1);
+	if ((pid = proc_fork()) != 0)
+		return pid;
+	for (; *env; env++)
+		putenv(*env);
+	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1)
+		execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+	_exit(127);
+}
+
+/* ducts */
+
+#if HAVE_SPLICE
+
+static int pool[POOL][2], npool;
+
+static int
+pipe_take(int p[2])
+{
+	if (npool) {
+		npool--;
+		memcpy(p, pool[npool], sizeof pool[npool]);
+		return 0;
+	}
+	if (pipe2(p, O_NONBLOCK | O_CLOEXEC) < 0) {
+		p[0] = p[1] = -1;
+		return -1;
+	}
+	fcntl(p[1], F_SETPIPE_SZ, BIG);	/* refused: smaller, and still right */
+	return 0;
+}
+
+static void
+pipe_kill(int p[2])
+{
+	close(p[0]);
+	close(p[1]);
+	p[0] = p[1] = -1;
+}
+
+static void
+pipe_give(int p[2])
+{
+	if (npool == POOL) {
+		pipe_kill(p);
+		return;
+	}
+	memcpy(pool[npool++], p, sizeof pool[0]);
+	p[0] = p[1] = -1;
+}
+
+static ssize_t
+pipe_in(struct duct *d, int fd)
+{
+	return splice(fd, NULL, d->pipe[1], NULL, BIG, SPLICE_F_NONBLOCK);
+}
+
+static ssize_t
+pipe_out(struct duct *d, int fd)
+{
+	return splice(d->pipe[0], NULL, fd, NULL, d->held, SPLICE_F_NONBLOCK);
+}
+
+static unsigned char buf[SMALL];
+
+#else
+
+static int
+pipe_take(int p[2])
+{
+	(void)p;
+	return -1;
+}
+
+static void pipe_kill(int p[2]) { (void)p; }
+static void pipe_give(int p[2]) { (void)p; }
+
+static ssize_t
+pipe_in(struct duct *d, int fd)
+{
+	(void)d, (void)fd;
+	return -1;
+}
+
+static ssize_t
+pipe_out(struct duct *d, int fd)
+{
+	(void)d, (void)fd;
+	return -1;
+}
+
+static unsigned char buf[BIG];
+
+#endif
+
+void
+duct_init(struct duct *d)
+{
+	memset(d, 0, sizeof *d);
+	d->pipe[0] = d->pipe[1] = -1;
+}
+
+/* Gives back what an empty duct does not need. */
+static void
+rest(struct duct *d)
+{
+	free(d->stash);
+	d->stash = NULL;
+	if (d->pipe[0] >= 0)
+		pipe_give(d->pipe);
+}
+
+void
+duct_end(struct duct *d)
+{
+	if (d->held && d->pipe[0] >= 0)
+		pipe_kill(d->pipe);
+	rest(d);
+	d->held = 0;
+}
+
+static int
+again(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+/* Sends what is held.  1: all of it, 0: to is full, -1: see errno. */
+static int
+push(struct duct *d, struct io *to)
+{
+	ssize_t n;
+
+	while (d->held) {
+		if (!(to->ready & IO_W))
+			return 0;
+		n = d->stash ? write(to->fd, d->stash + d->off, d->held) :
+		    pipe_out(d, to->fd);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && again()) {
+			to->ready &= ~IO_W;
+			return 0;
+		}
+		if (n <= 0)
+			return -1;
+		d->held -= n;
+		d->off += n;
+		d->total += n;
+	}
+	free(d->stash);
+	d->stash = NULL;
+	return 1;
+}
+
+/* Both pulls: >0 bytes taken, 0 end of file, -1 see errno.  The duct is
+ * empty before; what could not be sent at once is held after. */
+static ssize_t
+pull_read(struct duct *d, struct io *from, struct io *to)
+{
+	size_t size = d->bulk ? sizeof buf : SMALL;
+	ssize_t n, w;
+
+	do
+		n = read(from->fd, buf, size);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n;
+	d->bulk = n >= SMALL;
+	/* A short read says the same as EAGAIN, unless it stopped at an
+	 * urgent mark or the end of file was reported already. */
+	if (SHORT_IS_EMPTY && (size_t)n < size &&
+	    !(from->ready & (IO_U | IO_H)))
+		from->ready &= ~IO_R;
+	do
+		w = write(to->fd, buf, n);
+	while (w < 0 && errno == EINTR);
+	if (w < 0 && again()) {
+		to->ready &= ~IO_W;
+		w = 0;
+	}
+	if (w < 0)
+		return -1;
+	d->total += w;
+	if (w == n)
+		return n;
+	if (!(d->stash = malloc(n - w))) {
+		errno = ENOMEM;
+		return -1;
+	}
+	memcpy(d->stash, buf + w, n - w);
+	d->held = n - w;
+	d->off = 0;
+	return n;
+}
+
+static ssize_t
+pull_splice(struct duct *d, struct io *from, struct io *to)
+{
+	ssize_t n;
+
+	if (d->pipe[0] < 0 && pipe_take(d->pipe) < 0)
+		return pull_read(d, from, to);
+	do
+		n = pipe_in(d, from->fd);
+	while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		d->held = n;
+		d->off = 0;
+		d->bulk = n >= SMALL;
+		return n;
+	}
+	if (n == 0 || errno == EINVAL) {
+		/* 0 may be an urgent mark (see tcp(7)), EINVAL a terminal:
+		 * only read(2) is to be believed */
+		from->ready |= IO_U;
+		return pull_read(d, from, to);
+	}
+	return -1;
+}
+
+static int
+finish(struct duct *d, struct io *to)
+{
+	d->eof = 1;
+	rest(d);
+	if (!d->keep && shutdown(to->fd, SHUT_WR) < 0 && errno == ENOTSOCK)
+		io_close(to);
+	return DUCT_DONE;
+}
+
+int
+duct_move(struct duct *d, struct io *from, struct io *to)
+{
+	size_t moved = 0;
+	ssize_t n;
+	int r;
+
+	if (d->eof)
+		return DUCT_DONE;
+	for (;;) {
+		if ((r = push(d, to)) < 0)
+			return DUCT_DEAD;
+		if (!r)
+			return DUCT_IDLE;
+		if (!(from->ready & IO_R) || !(to->ready & IO_W))
+			break;
+		if (moved >= BUDGET) {
+			rest(d);
+			return DUCT_MORE;
+		}
+		n = HAVE_SPLICE && d->bulk && !(from->ready & IO_U) ?
+		    pull_splice(d, from, to) : pull_read(d, from, to);
+		if (n == 0)
+			return finish(d, to);
+		if (n < 0 && again()) {
+			from->ready &= ~IO_R;
+			break;
+		}
+		if (n < 0)
+			return DUCT_DEAD;
+		moved += n;
+	}
+	rest(d);
+	return DUCT_IDLE;
+}
