@@ -7,7 +7,7 @@ MANPREFIX = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 
 CC = cc
-CFLAGS = -O2
+CFLAGS = -Os -fno-asynchronous-unwind-tables
 WARN = -std=c99 -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla
 ALL_CFLAGS = $(WARN) $(CPPFLAGS) -DVERSION='"$(VERSION)"' $(CFLAGS)

@@ -30,7 +30,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <limits.h>
 #include <netdb.h>
 #include <poll.h>
@@ -232,17 +231,34 @@ static int is_daemon, halting;
 
 /* messages */
 
+/* UTC as RFC 3339 writes it.  Not strftime(3), which brings a libc's time
+ * zones with it: 7 KiB in a static binary.  Days to date after E. G. Richards
+ * (Explanatory Supplement to the Astronomical Almanac, 3rd ed., 15.11.3). */
+static int
+timestamp(char *b, size_t size)
+{
+	long t = (long)time(NULL), s = t % 86400;
+	long f = t / 86400 + 2440588 + 1401, e, h, d, m, y;
+
+	f += (4 * (t / 86400 + 2440588) + 274277) / 146097 * 3 / 4 - 38;
+	e = 4 * f + 3;
+	h = 5 * (e % 1461 / 4) + 2;
+	d = h % 153 / 5 + 1;
+	m = (h / 153 + 2) % 12 + 1;
+	y = e / 1461 - 4716 + (14 - m) / 12;
+	return snprintf(b, size, "%04ld-%02ld-%02ldT%02ld:%02ld:%02ldZ ",
+	    y, m, d, s / 3600, s / 60 % 60, s % 60);
+}
+
 static void
 vsay_log(const char *fmt, va_list ap)
 {
-	char b[1024], t[32] = "";
+	char b[1024];
 	struct pollfd p = { 2, POLLOUT, 0 };
-	time_t now = time(NULL);
 	int n = 0;
 
-	if (is_daemon && !getenv("JOURNAL_STREAM") &&
-	    strftime(t, sizeof t, "%Y-%m-%dT%H:%M:%SZ ", gmtime(&now)))
-		n = snprintf(b, sizeof b, "%s", t);
+	if (is_daemon && !getenv("JOURNAL_STREAM"))
+		n = timestamp(b, sizeof b);
 	n += snprintf(b + n, sizeof b - n, "mssh: ");
 	n += vsnprintf(b + n, sizeof b - n - 1, fmt, ap);
 	if (n > (int)sizeof b - 2)
@@ -1472,12 +1488,8 @@ listen_host(const char *host)
 	if ((e = getaddrinfo(host, port, &hint, &list)))
 		die(X_USAGE, "--host %s: %s", host, gai_strerror(e));
 	for (a = list; a; a = a->ai_next) {
-		if (a != list && !strtol(port, NULL, 10)) {
-			/* the port that the first one got */
-			struct sockaddr_in *s4 = (void *)a->ai_addr;
-
-			s4->sin_port = htons(cfg.port);
-		}
+		/* where the port was 0: the one that the first socket got */
+		((struct sockaddr_in *)a->ai_addr)->sin_port = htons(cfg.port);
 		listen_one(a->ai_addr, a->ai_addrlen, has_ipv4());
 	}
 	freeaddrinfo(list);
@@ -1740,15 +1752,13 @@ resolve(struct target *t, int flags)
 static void
 target_init(struct target *t, const char *addr, const char *what)
 {
-	long port;
+	char b[200];
 
 	io_init(&t->io);
 	if (addr_split(addr, t->host, t->port) < 0)
-		die(X_USAGE, "%s '%s' is no HOST, HOST:PORT or [IPv6]:PORT",
-		    what, addr);
-	if (*t->port >= '0' && *t->port <= '9' &&
-	    num_parse(t->port, 1, 65535, &port) < 0)
-		die(X_USAGE, "%s '%s': a port is 1 to 65535", what, addr);
+		die(X_USAGE, "%s '%s' is no HOST, HOST:PORT or [IPv6]:PORT "
+		    "(ports: 1 to 65535)", what,
+		    escape(b, sizeof b, addr, strlen(addr)));
 	t->numeric = resolve(t, AI_NUMERICHOST) == 0;
 }
 
@@ -1785,7 +1795,7 @@ on_answer(struct io *io)
 	struct target *t = (struct target *)((char *)io -
 	    offsetof(struct target, io));
 	char *b = (char *)t->addr;
-	ssize_t n;
+	ssize_t n = 0;
 
 	if (io_expired(io)) {
 		snprintf(t->why, sizeof t->why, "its name server does not answer");
@@ -2638,11 +2648,9 @@ matches(char *patterns, const char *node)
 {
 	char *p, *save;
 
-	for (p = patterns; *p; p++)
-		*p = *p >= 'A' && *p <= 'Z' ? *p | 0x20 : *p;
 	for (p = strtok_r(patterns, " \t", &save); p;
 	    p = strtok_r(NULL, " \t", &save))
-		if (fnmatch(p, node, 0) == 0)
+		if (glob_match(p, node))
 			return 1;
 	return 0;
 }

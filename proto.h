@@ -131,15 +131,15 @@ num_parse(const char *s, long lo, long hi, long *out)
 static inline int
 hex_parse(const char *s, uint64_t *out)
 {
-	static const char dig[] = "0123456789abcdef";
+	static const char dig[] = "0123456789abcdefABCDEF";
 	const char *p;
 	uint64_t v = 0;
 	int n;
 
 	for (n = 0; s[n]; n++) {
-		if (n == 16 || !(p = strchr(dig, s[n] | 0x20)) || !*p)
+		if (n == 16 || !(p = strchr(dig, s[n])))
 			return -1;
-		v = v << 4 | (uint64_t)(p - dig);
+		v = v << 4 | (uint64_t)(p - dig < 16 ? p - dig : p - dig - 6);
 	}
 	*out = v;
 	return n ? 0 : -1;
@@ -192,11 +192,10 @@ node_parse(const char *s, char out[NODE_LEN + 1], int drop)
 		for (j = 0; j <= i; j++)
 			tmp[j] = s[j] >= 'A' && s[j] <= 'Z' ?
 			    s[j] | 0x20 : s[j];
-		if (i > 5 && has_suffix(tmp, ".mssh")) {
-			if (!drop)
-				return "the ending .mssh is reserved";
+		if (drop && i > 5 && has_suffix(tmp, ".mssh"))
 			tmp[i -= 5] = '\0';
-		}
+		if (i > 5 && has_suffix(tmp, ".mssh"))
+			return "the ending .mssh is reserved";
 		if (i > NODE_LEN)
 			return "it is longer than 64 characters";
 		memcpy(out, tmp, i + 1);
@@ -218,11 +217,11 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 		else if (n && out[n - 1] != '-')
 			out[n++] = c == '.' || c == '_' ? c : '-';
 	}
-	while (n && !is_alnum((unsigned char)out[n - 1]))
-		n--;
-	out[n] = '\0';
-	if (has_suffix(out, ".mssh"))
-		out[n -= 5] = '\0';
+	do {
+		while (n && !is_alnum((unsigned char)out[n - 1]))
+			n--;
+		out[n] = '\0';
+	} while (has_suffix(out, ".mssh") && (n -= 5));
 	if (!n)
 		memcpy(out, "node-1", 7);
 }
@@ -396,6 +395,7 @@ addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
 {
 	const char *h = s, *p = NULL, *c;
 	size_t n;
+	long num;
 
 	if (*s == '[') {
 		h = s + 1;
@@ -425,14 +425,17 @@ addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
 	for (c = p; *c; c++)
 		if (!is_alnum((unsigned char)*c) && *c != '-')
 			return -1;
-	if (*p == '-')
+	if (*p == '-' || (p[strspn(p, "0123456789")] == '\0' &&
+	    num_parse(p, 1, 65535, &num) < 0))
 		return -1;
 	memcpy(port, p, strlen(p) + 1);
 	return 0;
 }
 
 /* The HostName that ssh shall use: its own for each node and server, so that
- * known_hosts and ControlPath never mix two machines, and never a number. */
+ * known_hosts and ControlPath never mix two machines, and never a number.
+ * Behind a node with a dot stands a '+', which neither part can hold: a.b at
+ * c is not a at b.c. */
 static inline void
 host_name(const char *node, const char *host, const char *port,
     char *out, size_t size)
@@ -441,7 +444,8 @@ host_name(const char *node, const char *host, const char *port,
 	size_t i, n;
 
 	snprintf(def, sizeof def, "%d", PORT);
-	n = snprintf(out, size, "%s.%s%s%s.mssh", node, host,
+	n = snprintf(out, size, "%s%c%s%s%s.mssh", node,
+	    strchr(node, '.') ? '+' : '.', host,
 	    strcmp(port, def) ? "." : "", strcmp(port, def) ? port : "");
 	for (i = 0; i < n && i + 1 < size; i++)
 		if (out[i] == ':' || out[i] == '%')
@@ -476,6 +480,69 @@ shell_quote(const char *s, char *out, size_t size)
 }
 
 /* the configuration file */
+
+static inline int
+lower(int c)
+{
+	return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
+/* Does the set that *p points behind the '[' of hold c?  Moves *p behind its
+ * ']'; a set without an end is -1. */
+static inline int
+set_match(const char **p, int c)
+{
+	const char *s = *p;
+	int not = *s == '!' || *s == '^', hit = 0;
+
+	for (s += not; *s && (*s != ']' || s == *p + not); s++) {
+		if (s[1] == '-' && s[2] && s[2] != ']') {
+			hit |= lower(*s) <= c && c <= lower(s[2]);
+			s += 2;
+		} else
+			hit |= lower(*s) == c;
+	}
+	if (!*s)
+		return -1;
+	*p = s + 1;
+	return hit != not;
+}
+
+/* A shell pattern (*, ?, [a-z], [!x]) against a node id, without case.  Not
+ * fnmatch(3), which costs a static binary a libc's character tables. */
+static inline int
+glob_match(const char *p, const char *s)
+{
+	const char *star = NULL, *back = NULL, *set;
+	int hit;
+
+	while (*s) {
+		set = p + 1;
+		if (*p == '*') {
+			star = ++p;
+			back = s;
+			continue;
+		}
+		if (*p == '[' && (hit = set_match(&set, lower(*s))) >= 0) {
+			if (hit) {
+				p = set;
+				s++;
+				continue;
+			}
+		} else if (*p && (*p == '?' || lower(*p) == lower(*s))) {
+			p++;
+			s++;
+			continue;
+		}
+		if (!star)
+			return 0;
+		p = star;
+		s = ++back;
+	}
+	while (*p == '*')
+		p++;
+	return !*p;
+}
 
 enum keyword { K_NONE, K_SERVER, K_IDENTITY, K_NODE };
 
