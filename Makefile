@@ -11,11 +11,15 @@ CFLAGS = -Os -fno-asynchronous-unwind-tables
 WARN = -std=c99 -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla
 ALL_CFLAGS = $(WARN) $(CPPFLAGS) -DVERSION='"$(VERSION)"' $(CFLAGS)
+UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
+	mssh-agent@.service
+NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
+	systemd-analyze script prove perl
 
 all: mssh
 
 mssh: mssh.o reactor.o
-	$(CC) $(LDFLAGS) -o $@ mssh.o reactor.o
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ mssh.o reactor.o
 
 mssh.o: mssh.c proto.h reactor.h
 	$(CC) $(ALL_CFLAGS) -c mssh.c
@@ -23,5 +27,40 @@ mssh.o: mssh.c proto.h reactor.h
 reactor.o: reactor.c reactor.h
 	$(CC) $(ALL_CFLAGS) -c reactor.c
 
+install: all
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANPREFIX)/man1 \
+	    $(DESTDIR)$(MANPREFIX)/man5 $(DESTDIR)$(MANPREFIX)/man7 \
+	    $(DESTDIR)$(UNITDIR)
+	cp -f mssh $(DESTDIR)$(PREFIX)/bin/mssh
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/mssh
+	cp -f man/mssh.1 $(DESTDIR)$(MANPREFIX)/man1
+	cp -f man/mssh.conf.5 $(DESTDIR)$(MANPREFIX)/man5
+	cp -f man/mssh-proto.7 $(DESTDIR)$(MANPREFIX)/man7
+	for u in $(UNITS); do \
+	    sed 's,/usr/local/bin,$(PREFIX)/bin,g' systemd/$$u \
+	    >$(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/mssh \
+	    $(DESTDIR)$(MANPREFIX)/man1/mssh.1 \
+	    $(DESTDIR)$(MANPREFIX)/man5/mssh.conf.5 \
+	    $(DESTDIR)$(MANPREFIX)/man7/mssh-proto.7
+	for u in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$u; done
+
 clean:
-	rm -f mssh mssh.o reactor.o
+	rm -rf mssh mssh.o reactor.o t/.cache
+
+# server, agent, sshd and a shell through them, on loopback; CMD='uname -a'
+# runs that instead of a shell
+demo: mssh
+	t/demo $(CMD)
+
+check: mssh t/.cache/50-proto
+	t/need $(NEED)
+	prove --exec '' t/*.t t/.cache/50-proto
+
+t/.cache/50-proto: t/50-proto.c proto.h
+	mkdir -p t/.cache
+	$(CC) $(ALL_CFLAGS) -o $@ t/50-proto.c
+
+.PHONY: all install uninstall clean demo check

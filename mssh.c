@@ -620,8 +620,10 @@ hear(struct conn *c, char line[LINE_LEN])
 		return -1;
 	if (!used && c->io.ready & IO_H)
 		return -1;
-	if ((!used || used == n) && !(c->io.ready & IO_H))
+	if (!used || (used == n && n < LINE_LEN && !(c->io.ready & IO_H)))
 		c->io.ready &= ~IO_R;
+	else if (used)
+		io_again(&c->io);	/* the next line in the next turn */
 	return used;
 }
 
@@ -1102,7 +1104,7 @@ on_parked(struct conn *c)
 			drop(c, "closed");
 		return;
 	}
-	while ((r = hear(c, line)) > 0) {
+	if ((r = hear(c, line)) > 0) {
 		io_after(&c->io, phases[PARKED].ms);
 		claims_fail(c->node);
 		if (!strcmp(line, "PING") && say(c, "PONG") < 0)
@@ -1269,6 +1271,7 @@ static void
 client_hello(struct conn *c, const struct hello *h)
 {
 	struct node *n = node_get(h->node);
+	ssize_t got;
 
 	if (!n) {
 		refuse(c, C_LIMIT, "no memory for another node");
@@ -1278,7 +1281,11 @@ client_hello(struct conn *c, const struct hello *h)
 	attach(c, n);
 	c->run = next_id++;
 	c->since = reactor_now() + h->wait * 1000;	/* waits until then */
-	if (peek(c) <= 0) {
+	if ((got = peek(c)) <= 0) {
+		if (got == 0 && c->version == 2) {
+			drop(c, "the client gave up");
+			return;
+		}
 		if (n->agents && !gate(n)) {
 			if (client_ok(c) < 0) {
 				drop(c, "gone");
@@ -1332,9 +1339,9 @@ on_called(struct conn *a)
 	char line[LINE_LEN];
 	int r, code;
 
-	while ((r = hear(a, line)) > 0) {
+	if ((r = hear(a, line)) > 0) {
 		if ((code = reply_parse(line, &text)) < 0)
-			continue;	/* a ping that crossed GO */
+			return;		/* a ping that crossed GO */
 		if (code == C_OK) {
 			begin(c, a);
 			return;
@@ -1354,6 +1361,8 @@ on_called(struct conn *a)
 		drop(a, "did not acknowledge a call");
 	else if (reactor_now() - a->since < CALL_MAX)
 		io_after(&a->io, CALL_ACK);
+	else if (c->node->parked.n)
+		drop(a, "no answer to a call");
 	else {
 		a->to = a->from = c->to = c->from = NULL;
 		refuse(c, C_TIMEOUT, "%s did not answer in %d s", c->node->id,
@@ -1611,6 +1620,7 @@ daemon_start(void)
 		die(X_FAIL, "no memory:");
 	reactor_signal(SIGTERM, on_term);
 	reactor_signal(SIGINT, on_term);
+	signal(SIGHUP, SIG_IGN);	/* the agent has a use for it */
 }
 
 static int
@@ -2294,7 +2304,7 @@ on_idle(struct conn *c)
 	char line[LINE_LEN];
 	int r;
 
-	while ((r = hear(c, line)) > 0) {
+	if ((r = hear(c, line)) > 0) {
 		if (!strcmp(line, "PONG") && c->phase == PINGED)
 			enter(c, IDLE);
 		else if (!strcmp(line, "PING") && say(c, "PONG") < 0)
@@ -2307,7 +2317,7 @@ on_idle(struct conn *c)
 	if (r < 0)
 		slot_lost(c, 1, r == -2 ? "no line of the protocol" :
 		    "the connection was closed");
-	else if (!expired(c))
+	else if (r > 0 || !expired(c))
 		return;
 	else if (c->phase == IDLE)
 		ping(c);
@@ -2763,8 +2773,8 @@ run_config(void)
 	prompt("Identity file for ssh (empty: ssh's own choice): ", id,
 	    sizeof id);
 	make_parents(path);
-	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0 ||
-	    !(f = fdopen(fd, "w")))
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (!(f = fd < 0 ? NULL : fdopen(fd, "w")))
 		die(X_FAIL, "cannot write %s:", path);
 	fprintf(f, "# see mssh.conf(5)\nserver %s\n", srv);
 	if (*id)
