@@ -70,8 +70,9 @@ enum {
 	LOST_MS = 20000,	/* a client waits for a node lost so long ago */
 	LEFT_MS = 5000,		/* or that closed its connection itself */
 	START_MS = 3000,	/* or for any after the server's start */
-	TICK = 10000,		/* a relay looks whether its peers live */
-	STRIKES = 4,		/* ticks without an ACK: dead */
+	TICK = 5000,		/* a relay looks whether its peers live: */
+	STRIKES = 7,		/* so many without an ACK, dead in 30 to 40 s */
+	SILENT_MAX = 10000,	/* a session whose client says nothing */
 	HELD_MS = 5000,		/* a registration that held resets backoff */
 	BACKOFF_MIN = 500,
 	BACKOFF_MAX = 15000,	/* a server that answers */
@@ -737,10 +738,10 @@ on_relay(struct conn *c)
 			return;
 		}
 		if (struck(c)) {
-			drop(c, "no acknowledgement for 30 s");
+			drop(c, "the network is gone (no acknowledgement for 30 s)");
 			return;
 		}
-		if (c->silent && !c->out.total) {
+		if (c->silent && reactor_now() - c->since >= SILENT_MAX) {
 			drop(c, "the client said nothing");
 			return;
 		}
@@ -914,16 +915,15 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 
 /* The first bytes are no hello of ours: whose are they? */
 static void
-refuse_stranger(struct conn *c, const char *why)
+refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
 {
 	static const char text[] = "This is an mssh rendezvous server: it "
 	    "speaks neither SSH, HTTP nor TLS. See mssh(1).";
 	static const char alert[] = "\x15\x03\x01\x00\x02\x02\x46";
 	unsigned char b[512];
-	ssize_t n = recv(c->io.fd, b, sizeof b, MSG_PEEK);
 	int len = 0;
 
-	switch (sniff(b, n > 0 ? n : 0)) {
+	switch (sniff((const unsigned char *)said, n)) {
 	case T_TLS:		/* protocol_version (RFC 8446 6) */
 		why = "a TLS client";
 		memcpy(b, alert, len = sizeof alert - 1);
@@ -1340,6 +1340,7 @@ on_called(struct conn *a)
 	int r, code;
 
 	if ((r = hear(a, line)) > 0) {
+		claims_fail(c->node);	/* whoever speaks is alive */
 		if ((code = reply_parse(line, &text)) < 0)
 			return;		/* a ping that crossed GO */
 		if (code == C_OK) {
@@ -1377,16 +1378,18 @@ on_hello(struct conn *c)
 	struct hello h;
 	const char *why;
 	char line[LINE_LEN];
+	ssize_t n;
 	int r = hear(c, line);
 
 	if (r == -1) {
 		drop(c, "gone");
 	} else if (r == -2) {
-		refuse_stranger(c, "the first line is no mssh hello");
+		n = recv(c->io.fd, line, sizeof line, MSG_PEEK);
+		refuse_stranger(c, line, n > 0 ? n : 0,
+		    "the first line is no mssh hello");
 	} else if (r > 0) {
 		if (hello_parse(line, &h, &why) < 0) {
-			c->version = 0;
-			refuse(c, C_SYNTAX, "%s", why);
+			refuse_stranger(c, line, strlen(line), why);
 			return;
 		}
 		c->version = h.version;
@@ -1487,13 +1490,18 @@ static void
 listen_host(const char *host)
 {
 	struct addrinfo hint, *list, *a;
-	char port[8];
+	char port[8], bare[64];
+	size_t n = strlen(host);
 	int e;
 
 	memset(&hint, 0, sizeof hint);
 	hint.ai_socktype = SOCK_STREAM;
 	hint.ai_flags = AI_PASSIVE;
 	snprintf(port, sizeof port, "%ld", cfg.port);
+	if (n > 2 && n < sizeof bare && *host == '[' && host[n - 1] == ']') {
+		snprintf(bare, sizeof bare, "%.*s", (int)n - 2, host + 1);
+		host = bare;
+	}
 	if ((e = getaddrinfo(host, port, &hint, &list)))
 		die(X_USAGE, "--host %s: %s", host, gai_strerror(e));
 	for (a = list; a; a = a->ai_next) {
@@ -2235,7 +2243,7 @@ on_child(struct conn *c)
 		return;
 	net_reset(c->fd);
 	shutdown(c->fd, SHUT_RDWR);
-	child_end(c, "no acknowledgement for 30 s");
+	child_end(c, "the network is gone (no acknowledgement for 30 s)");
 }
 
 static void

@@ -1,0 +1,940 @@
+/* 50-proto.c - unit tests of proto.h; prints TAP
+ *
+ * Every parser is given good lines, bad lines and the ones on the border.
+ * Buffers that a parser writes to lie between two rows of canaries.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <limits.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "../proto.h"
+
+#define LEN(a) (sizeof (a) / sizeof *(a))
+
+static int count, failed;
+static uint32_t seed = 2463534242u;
+
+static void
+ok(int good, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%sok %d - ", good ? "" : "not ", ++count);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	failed += !good;
+}
+
+static void
+is(const char *got, const char *want, const char *what)
+{
+	int good = got && want ? !strcmp(got, want) : got == want;
+
+	ok(good, "%s", what);
+	if (!good)
+		printf("#  got: %s\n# want: %s\n", got ? got : "(null)",
+		    want ? want : "(null)");
+}
+
+static void
+is_num(long got, long want, const char *what)
+{
+	ok(got == want, "%s", what);
+	if (got != want)
+		printf("#  got: %ld\n# want: %ld\n", got, want);
+}
+
+static uint32_t
+rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 17;
+	return seed ^= seed << 5;
+}
+
+/* n times c, in one of four buffers */
+static const char *
+rep(char c, size_t n)
+{
+	static char buf[4][1024];
+	static int i;
+	char *s = buf[i++ & 3];
+
+	memset(s, c, n);
+	s[n] = '\0';
+	return s;
+}
+
+/* a, then b: in one of four buffers */
+static const char *
+cat(const char *a, const char *b)
+{
+	static char buf[4][2048];
+	static int i;
+	char *s = buf[i++ & 3];
+
+	snprintf(s, sizeof *buf, "%s%s", a, b);
+	return s;
+}
+
+/* ---- lines ---- */
+
+static void
+test_line_take(void)
+{
+	static const struct {
+		const char *in;
+		int n, got;
+		const char *line;
+	} t[] = {
+		{ "", 0, 0, NULL },
+		{ "\n", 1, 1, "" },
+		{ "\r\n", 2, 2, "" },
+		{ "a\n", 2, 2, "a" },
+		{ "a\r\n", 3, 3, "a" },
+		{ "a b~\nSSH-2.0", 12, 5, "a b~" },
+		{ "a\n\xff\xfe", 4, 2, "a" },
+		{ "a\n\0\0", 4, 2, "a" },
+		{ "a", 1, 0, NULL },
+		{ "a\r", 2, 0, NULL },
+		{ "\r", 1, 0, NULL },
+		{ "a\rb\n", 4, -1, NULL },
+		{ "a\r\r\n", 4, -1, NULL },
+		{ "\r\r", 2, -1, NULL },
+		{ "\t\n", 2, -1, NULL },
+		{ "\x7f\n", 2, -1, NULL },
+		{ "a\x80\n", 3, -1, NULL },
+		{ "\xff", 1, -1, NULL },
+		{ "ab\0c\n", 5, -1, NULL },
+		{ "\x1b[2J\n", 5, -1, NULL },
+		{ "\x16\x03\x01", 3, -1, NULL },
+	};
+	char line[LINE_LEN], esc[64], buf[LINE_LEN + 8];
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(line, 'Z', sizeof line);
+		got = line_take(t[i].in, t[i].n, line);
+		escape(esc, sizeof esc, t[i].in, t[i].n);
+		ok(got == t[i].got && (got <= 0 || !strcmp(line, t[i].line)),
+		    "line_take \"%s\": %d", esc, t[i].got);
+	}
+	memset(buf, 'x', sizeof buf);
+	is_num(line_take(buf, LINE_LEN - 1, line), 0,
+	    "line_take: 511 bytes without an end wait for more");
+	is_num(line_take(buf, LINE_LEN, line), -1,
+	    "line_take: 512 bytes without an end are malformed");
+	is_num(line_take(buf, sizeof buf, line), -1,
+	    "line_take: and so are more of them");
+	buf[LINE_LEN - 1] = '\n';
+	got = line_take(buf, LINE_LEN, line);
+	ok(got == LINE_LEN && strlen(line) == LINE_LEN - 1,
+	    "line_take: 512 bytes with their LF are the longest line");
+	buf[LINE_LEN - 2] = '\r';
+	got = line_take(buf, LINE_LEN, line);
+	ok(got == LINE_LEN && strlen(line) == LINE_LEN - 2,
+	    "line_take: 512 bytes with CR and LF as well");
+	memset(buf, 'x', sizeof buf);
+	buf[LINE_LEN] = '\n';
+	is_num(line_take(buf, LINE_LEN + 1, line), -1,
+	    "line_take: 513 bytes with their LF are one too many");
+}
+
+/* A reader that gets the bytes piecemeal ends where one that gets them at
+ * once does: every prefix asks for more until the whole is decided. */
+static void
+test_line_split(void)
+{
+	static const char alpha[] = "ab =\r\n~ \x01\xff";
+	char buf[LINE_LEN + 64], one[LINE_LEN], two[LINE_LEN];
+	size_t n, i, k;
+	int whole, part = 0, bad = 0, round;
+
+	for (round = 0; round < 4000; round++) {
+		n = rnd() % (round % 8 ? 24 : sizeof buf);
+		for (i = 0; i < n; i++)
+			buf[i] = round % 8 ? alpha[rnd() % 10] : 'a';
+		if (n && rnd() % 2)
+			buf[rnd() % n] = '\n';
+		whole = line_take(buf, n, one);
+		for (k = 0; k <= n; k++)
+			if ((part = line_take(buf, k, two)))
+				break;
+		if (part != whole || (whole > 0 && (strcmp(one, two) ||
+		    k != (size_t)whole)))
+			bad++;
+	}
+	is_num(bad, 0, "line_take: split anywhere equals whole (4000 lines)");
+}
+
+static void
+test_words(void)
+{
+	char w[8], g[16];
+	const char *s = "  one  two three456 x ";
+	const char *l = "x run= run=2 running=3 slot=17 =5 wait";
+
+	is_num(word_next(&s, w, sizeof w), 3, "word_next: its length");
+	is(w, "one", "word_next: the word");
+	is_num(word_next(&s, w, sizeof w), 3, "word_next: the next");
+	is(w, "two", "word_next: and it is two");
+	is_num(word_next(&s, w, sizeof w), -1,
+	    "word_next: 8 characters do not fit in 8 bytes");
+	is_num(word_next(&s, w, sizeof w), 1, "word_next: goes on behind it");
+	is(w, "x", "word_next: and finds x");
+	is_num(word_next(&s, w, sizeof w), 0, "word_next: 0 at the end");
+	is_num(word_next(&s, w, sizeof w), 0, "word_next: 0 again");
+	is(w, "", "word_next: and an empty word");
+	s = "1234567";
+	is_num(word_next(&s, w, sizeof w), 7,
+	    "word_next: 7 characters fit in 8 bytes");
+
+	is_num(word_get(l, "run", g, sizeof g), 0, "word_get: the first counts");
+	is(g, "", "word_get: an empty value is one");
+	is_num(word_get(l, "running", g, sizeof g), 1, "word_get: running");
+	is(g, "3", "word_get: is another name than run");
+	is_num(word_get(l, "slot", g, sizeof g), 2, "word_get: slot");
+	is(g, "17", "word_get: slot's value");
+	is_num(word_get(l, "wait", g, sizeof g), -1,
+	    "word_get: a word without = is no value");
+	is_num(word_get(l, "lot", g, sizeof g), -1,
+	    "word_get: a name's tail is not the name");
+	is_num(word_get(l, "sl", g, sizeof g), -1,
+	    "word_get: nor is its beginning");
+	is_num(word_get("", "run", g, sizeof g), -1, "word_get: an empty line");
+	is_num(word_get("   ", "run", g, sizeof g), -1, "word_get: blanks");
+	is_num(word_get("a=b=c", "a", g, sizeof g), 3,
+	    "word_get: = may stand in a value");
+	is(g, "b=c", "word_get: a value with =");
+	is_num(word_get("a=123456789012345", "a", g, sizeof g), 15,
+	    "word_get: 15 characters fit in 16 bytes");
+	is_num(word_get("a=1234567890123456", "a", g, sizeof g), -1,
+	    "word_get: 16 do not");
+}
+
+static void
+test_numbers(void)
+{
+	static const char *const good[] = { "0", "5", "63", "0063" };
+	static const char *const bad[] = { "", "64", "-1", "+1", " 1", "1 ",
+	    "0x1", "1a", "99999999999999999999", "18446744073709551616" };
+	char big[32], what[96];
+	uint64_t h;
+	long v;
+	size_t i;
+
+	for (i = 0; i < LEN(good); i++)
+		ok(!num_parse(good[i], 0, 63, &v) && v == atol(good[i]),
+		    "num_parse \"%s\"", good[i]);
+	for (i = 0; i < LEN(bad); i++) {
+		v = 77;
+		ok(num_parse(bad[i], 0, 63, &v) == -1 && v == 77,
+		    "num_parse \"%s\" is refused, nothing written", bad[i]);
+	}
+	ok(num_parse("4", 5, 9, &v) == -1, "num_parse: below the lower end");
+	snprintf(big, sizeof big, "%ld", (long)INT_MAX);
+	ok(!num_parse(big, 0, INT_MAX, &v) && v == INT_MAX,
+	    "num_parse: the upper end itself");
+
+	ok(!hex_parse("0", &h) && !h, "hex_parse 0");
+	ok(!hex_parse("fFaA09", &h) && h == 0xffaa09, "hex_parse fFaA09");
+	ok(!hex_parse("ffffffffffffffff", &h) && h == UINT64_MAX,
+	    "hex_parse: 16 digits");
+	ok(!hex_parse("0000000000000001", &h) && h == 1,
+	    "hex_parse: 16 digits, zeros in front");
+	ok(hex_parse("00000000000000001", &h) == -1, "hex_parse: 17 are many");
+	ok(hex_parse("", &h) == -1, "hex_parse: none are few");
+	for (i = 0, v = 0; i < 256; i++) {
+		char s[3] = { 'a', 0, 0 };
+
+		s[1] = (char)i;
+		if (i && !strchr("0123456789abcdefABCDEF", (int)i))
+			v += hex_parse(s, &h) == 0;
+	}
+	snprintf(what, sizeof what, "hex_parse: no other byte is a digit");
+	is_num(v, 0, what);
+}
+
+/* ---- node ids ---- */
+
+static void
+test_node_parse(void)
+{
+	static const struct {
+		const char *in, *out;
+	} t[] = {
+		{ "prod-db-1", "prod-db-1" },
+		{ "a", "a" },
+		{ "7", "7" },
+		{ "10.0.0.5", "10.0.0.5" },
+		{ "PROD-DB.eu_1", "prod-db.eu_1" },
+		{ "a-", "a-" },
+		{ "mssh", "mssh" },
+		{ "xmssh", "xmssh" },
+		{ "", NULL },
+		{ ".a", NULL },
+		{ "-a", NULL },
+		{ "-oProxyCommand=x", NULL },
+		{ "_a", NULL },
+		{ "a b", NULL },
+		{ "a/b", NULL },
+		{ "a\nb", NULL },
+		{ "a;id", NULL },
+		{ "a%h", NULL },
+		{ "a$b", NULL },
+		{ "a'b", NULL },
+		{ "a\"b", NULL },
+		{ "a@b", NULL },
+		{ "a:1", NULL },
+		{ "b\xc3\xbc", NULL },
+		{ "a\x7f", NULL },
+		{ ".mssh", NULL },
+	};
+	char out[NODE_LEN + 1];
+	const char *why, *s;
+	size_t i;
+	int d;
+
+	for (d = 0; d < 2; d++)
+		for (i = 0; i < LEN(t); i++) {
+			why = node_parse(t[i].in, out, d);
+			ok(t[i].out ? !why && !strcmp(out, t[i].out) :
+			    why && *why, "node_parse %zu%s: %s", i,
+			    d ? " drop" : "", t[i].out ? t[i].out : why);
+		}
+	ok(!node_parse(s = rep('a', 64), out, 0) && !strcmp(s, out),
+	    "node_parse: 64 characters");
+	for (i = 65; i < 80; i++)
+		if (!node_parse(rep('a', i), out, 0) ||
+		    !node_parse(rep('a', i), out, 1))
+			break;
+	is_num((long)i, 80, "node_parse: 65 to 79 characters are too many");
+	ok(!!node_parse(rep('a', 1000), out, 1), "node_parse: 1000 as well");
+	ok(!!node_parse("web.mssh", out, 0), "node_parse: .mssh is reserved");
+	ok(!!node_parse("web.MSSH", out, 0), "node_parse: .MSSH as well");
+	ok(!node_parse("web.mssh", out, 1) && !strcmp(out, "web"),
+	    "node_parse drops .mssh");
+	ok(!node_parse("Web.MsSh", out, 1) && !strcmp(out, "web"),
+	    "node_parse drops .MsSh");
+	ok(!node_parse(cat(rep('a', 64), ".mssh"), out, 1) &&
+	    strlen(out) == 64, "node_parse: 64 characters and .mssh");
+	ok(!!node_parse(cat(rep('a', 65), ".mssh"), out, 1),
+	    "node_parse: 65 characters and .mssh are too many");
+	ok(node_parse("web.mssh.mssh", out, 1) || !node_parse(out, out, 0),
+	    "node_parse: .mssh twice is refused, or gives a valid id");
+}
+
+static void
+test_node_suggest(void)
+{
+	static const struct {
+		const char *in, *out;
+	} t[] = {
+		{ "prod-db-1", "prod-db-1" },
+		{ "Bob's Laptop", "bob-s-laptop" },
+		{ "", "node-1" },
+		{ "---", "node-1" },
+		{ "\xff\xfe", "node-1" },
+		{ ".mssh", "mssh" },
+		{ "web.mssh", "web" },
+		{ "  x  ", "x" },
+		{ "host.local.", "host.local" },
+	};
+	static const char alpha[] = "aZ9._-. @/\x80mssh";
+	char out[NODE_LEN + 1], ref[NODE_LEN + 1], in[100], esc[128];
+	const char *why;
+	size_t i, n;
+	int bad = 0, round, k;
+
+	for (i = 0; i < LEN(t); i++) {
+		node_suggest(t[i].in, out);
+		is(out, t[i].out, "node_suggest");
+	}
+	node_suggest(rep('q', 1000), out);
+	is_num((long)strlen(out), 64, "node_suggest: at most 64 characters");
+	node_suggest(cat(rep('a', 59), ".mssh.x"), out);
+	ok(!node_parse(out, ref, 0),
+	    "node_suggest: cut so that it would end in .mssh");
+	node_suggest("a.mssh.mssh", out);
+	ok(!node_parse(out, ref, 0), "node_suggest: .mssh twice");
+	for (round = 0; round < 100000; round++) {
+		n = rnd() % (sizeof in - 1);
+		for (i = 0; i < n; i++)
+			in[i] = alpha[rnd() % (sizeof alpha - 1)];
+		in[n] = '\0';
+		for (k = rnd() % 4; k && strlen(in) + 6 < sizeof in; k--)
+			strcat(in, ".mssh");
+		node_suggest(in, out);
+		why = node_parse(out, ref, 0);
+		if ((why || strcmp(out, ref)) && !bad++)
+			printf("# %s -> %s\n", escape(esc, sizeof esc, in,
+			    strlen(in)), out);
+	}
+	is_num(bad, 0, "node_suggest: every suggestion is valid (100000)");
+	for (i = 0, bad = 0; i < LEN(t); i++) {
+		node_suggest(t[i].in, ref);
+		node_suggest(ref, out);
+		bad += !!strcmp(out, ref);
+	}
+	is_num(bad, 0, "node_suggest: leaves a valid id as it is");
+}
+
+/* ---- hello and replies ---- */
+
+static void
+test_hello_good(void)
+{
+	static const struct {
+		const char *in;
+		int version;
+		enum role role;
+		const char *node;
+		uint64_t run;
+		long slot, wait;
+	} t[] = {
+		{ "MSSH/2 agent web run=1f slot=3", 2, R_AGENT, "web", 0x1f,
+		    3, 0 },
+		{ "MSSH/2 agent web", 2, R_AGENT, "web", 0, 0, 0 },
+		{ "MSSH/2 client WEB wait=60", 2, R_CLIENT, "web", 0, 0, 60 },
+		{ "MSSH/2 client web", 2, R_CLIENT, "web", 0, 0, 0 },
+		{ "  MSSH/2   client   web  ", 2, R_CLIENT, "web", 0, 0, 0 },
+		{ "MSSH/2 client web new=x wait=86400 y", 2, R_CLIENT, "web",
+		    0, 0, WAIT_MAX },
+		{ "MSSH/2 agent web slot=63 run=ffffffffffffffff", 2, R_AGENT,
+		    "web", UINT64_MAX, 63, 0 },
+		{ "MSSH/2 agent web run=1 run=zz", 2, R_AGENT, "web", 1, 0,
+		    0 },
+		{ "AGENT web", 1, R_AGENT, "web", 0, 0, 0 },
+		{ "CLIENT Web", 1, R_CLIENT, "web", 0, 0, 0 },
+		{ "AGENT web run=5 slot=x", 1, R_AGENT, "web", 0, 0, 0 },
+	};
+	struct hello h;
+	const char *why;
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++)
+		ok(!hello_parse(t[i].in, &h, &why) &&
+		    h.version == t[i].version && h.role == t[i].role &&
+		    !strcmp(h.node, t[i].node) && h.run == t[i].run &&
+		    h.slot == t[i].slot && h.wait == t[i].wait,
+		    "hello_parse: %s", t[i].in);
+	ok(!hello_parse(cat("MSSH/2 client ", rep('a', 64)), &h, &why) &&
+	    strlen(h.node) == 64, "hello_parse: a node id of 64");
+}
+
+static void
+test_hello_bad(void)
+{
+	static const char *const bad[] = {
+		"", "   ", "MSSH/2", "MSSH/2 ", "MSSH/2 agent",
+		"MSSH/2 client ", "MSSH/2 server web", "MSSH/2 Agent web",
+		"MSSH/2 AGENT web", "MSSH/3 agent web", "mssh/2 agent web",
+		"MSSH/2agent web", "MSSH/2 agent -web", "MSSH/2 agent w/b",
+		"MSSH/2 agent web.mssh", "MSSH/2 agent run=1",
+		"MSSH/2 agent web run=", "MSSH/2 agent web run=xyz",
+		"MSSH/2 agent web run=11111111111111111",
+		"MSSH/2 agent web slot=64", "MSSH/2 agent web slot=-1",
+		"MSSH/2 agent web slot=", "MSSH/2 client web wait=86401",
+		"MSSH/2 client web wait=1s", "MSSH/2 client web wait=-1",
+		"MSSH/2 client web wait=99999999999999999999",
+		"AGENT", "CLIENT", "AGENT ", "agent web", "client web",
+		"CLIENT web/x", "GET / HTTP/1.1", "SSH-2.0-OpenSSH_9.2",
+	};
+	struct hello h;
+	const char *why;
+	size_t i;
+
+	for (i = 0; i < LEN(bad); i++) {
+		why = NULL;
+		ok(hello_parse(bad[i], &h, &why) == -1 && why && *why,
+		    "hello_parse refuses \"%s\": %s", bad[i],
+		    why ? why : "(null)");
+	}
+	ok(hello_parse(cat("MSSH/2 client ", rep('a', 65)), &h, &why) == -1,
+	    "hello_parse refuses a node id of 65");
+	ok(hello_parse(cat("MSSH/2 client ", rep('a', 497)), &h, &why) == -1,
+	    "hello_parse refuses a node id that fills the line");
+	ok(hello_parse(rep('A', 511), &h, &why) == -1,
+	    "hello_parse refuses one word of 511");
+}
+
+static void
+test_reply(void)
+{
+	static const struct {
+		const char *in;
+		int code;
+		const char *text;
+	} t[] = {
+		{ "OK", C_OK, "" },
+		{ "OK id=00ff", C_OK, "id=00ff" },
+		{ "READY", C_OK, "" },
+		{ "ERROR syntax what was that", C_SYNTAX, "what was that" },
+		{ "ERROR denied no", C_DENIED, "no" },
+		{ "ERROR offline web is offline", C_OFFLINE,
+		    "web is offline" },
+		{ "ERROR busy  two", C_BUSY, "two" },
+		{ "ERROR exists x", C_EXISTS, "x" },
+		{ "ERROR unreachable x", C_UNREACHABLE, "x" },
+		{ "ERROR timeout x", C_TIMEOUT, "x" },
+		{ "ERROR limit", C_LIMIT, "" },
+		{ "ERROR novelty of a later day", C_DENIED,
+		    "novelty of a later day" },
+		{ "ERROR ok x", C_DENIED, "ok x" },
+		{ "ERROR", C_DENIED, "" },
+		{ "ERROR a-word-of-more-than-sixteen-letters x", C_DENIED,
+		    "a-word-of-more-than-sixteen-letters x" },
+		{ "", -1, NULL },
+		{ "  ", -1, NULL },
+		{ "OKAY", -1, NULL },
+		{ "ok", -1, NULL },
+		{ "error denied", -1, NULL },
+		{ "PING", -1, NULL },
+		{ "HTTP/1.1 400 Bad Request", -1, NULL },
+		{ "SSH-2.0-OpenSSH_9.2p1 Debian", -1, NULL },
+	};
+	const char *text;
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		text = NULL;
+		got = reply_parse(t[i].in, &text);
+		ok(got == t[i].code && (got < 0 || !strcmp(text, t[i].text)),
+		    "reply_parse \"%s\": %d", t[i].in, t[i].code);
+	}
+}
+
+static void
+test_sniff(void)
+{
+	static const struct {
+		const char *in;
+		int n;
+		enum tongue is;
+	} t[] = {
+		{ "", 0, T_UNKNOWN },
+		{ "\x16", 1, T_UNKNOWN },
+		{ "\x16\x03\x01\x02\x00\x01", 6, T_TLS },
+		{ "\x16\x03\x03", 3, T_TLS },
+		{ "\x16\x02", 2, T_UNKNOWN },
+		{ "SSH-2.0-x", 9, T_SSH },
+		{ "SSH-", 4, T_SSH },
+		{ "SSH", 3, T_UNKNOWN },
+		{ "ssh-2.0", 7, T_UNKNOWN },
+		{ "GET / HTTP/1.1", 14, T_HTTP },
+		{ "GET ", 4, T_HTTP },
+		{ "GET", 3, T_UNKNOWN },
+		{ "GETX", 4, T_UNKNOWN },
+		{ "POST /x", 7, T_HTTP },
+		{ "HEAD /", 6, T_HTTP },
+		{ "CONNECT a:1", 11, T_HTTP },
+		{ "OPTIONS *", 9, T_HTTP },
+		{ "PRI * HTTP/2.0", 14, T_HTTP },
+		{ "MSSH/2 agent", 12, T_MSSH },
+		{ "MSSH/2", 6, T_MSSH },
+		{ "MSSH/", 5, T_UNKNOWN },
+		{ "AGENT x", 7, T_MSSH },
+		{ "CLIENT x", 8, T_MSSH },
+		{ "\0\0\0\0\0\0\0\0", 8, T_UNKNOWN },
+	};
+	char esc[64];
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++) {
+		unsigned char *b = malloc(t[i].n + 1);
+
+		memcpy(b, t[i].in, t[i].n);
+		escape(esc, sizeof esc, t[i].in, t[i].n);
+		ok(sniff(b, t[i].n) == t[i].is, "sniff \"%s\": %d", esc,
+		    (int)t[i].is);
+		free(b);
+	}
+}
+
+static unsigned long
+be32(const unsigned char *p)
+{
+	return (unsigned long)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3];
+}
+
+/* RFC 4253 6: packet_length, padding_length, payload, padding; the sum is a
+ * multiple of 8, the padding at least 4.  11.1: byte 1, uint32 reason,
+ * string description, string language tag. */
+static int
+refusal_good(const unsigned char *b, size_t n, const char *text, size_t len)
+{
+	const unsigned char *p = memchr(b, '\n', n);
+	size_t rest, plen, pad;
+
+	if (!p || p == b || p[-1] != '\r' || memcmp(b, "SSH-2.0-", 8))
+		return 0;
+	rest = n - (size_t)(++p - b);
+	plen = be32(p);
+	pad = p[4];
+	return plen + 4 == rest && rest % 8 == 0 && rest >= 16 && pad >= 4 &&
+	    p[5] == 1 && be32(p + 6) == 7 && be32(p + 10) == len &&
+	    !memcmp(p + 14, text, len) && be32(p + 14 + len) == 0 &&
+	    1 + 13 + len + pad == plen;
+}
+
+static void
+test_refusal(void)
+{
+	unsigned char buf[512 + 16];
+	const char *text;
+	size_t n, len, bad = 0;
+
+	for (len = 0; len <= 400; len++) {
+		memset(buf, 0xa5, sizeof buf);
+		text = rep('t', len);
+		n = ssh_refusal(buf, text);
+		bad += n > 512 || !refusal_good(buf, n, text, len) ||
+		    buf[n] != 0xa5;
+	}
+	is_num((long)bad, 0, "ssh_refusal: every length from 0 to 400");
+	text = rep('t', 1000);
+	memset(buf, 0xa5, sizeof buf);
+	n = ssh_refusal(buf, text);
+	ok(n <= 512 && refusal_good(buf, n, text, 400) && buf[n] == 0xa5,
+	    "ssh_refusal: a longer text is cut at 400");
+	n = ssh_refusal(buf, "mssh: web is offline");
+	ok(refusal_good(buf, n, "mssh: web is offline", 20),
+	    "ssh_refusal: says it");
+}
+
+static void
+test_escape(void)
+{
+	unsigned char all[256];
+	char out[2048], two[12];
+	size_t i, bad;
+
+	for (i = 0; i < 256; i++)
+		all[i] = (unsigned char)i;
+	escape(out, sizeof out, all, sizeof all);
+	for (i = bad = 0; out[i]; i++)
+		bad += out[i] < ' ' || out[i] > '~';
+	is_num((long)bad, 0, "escape: all 256 bytes come out printable");
+	is_num((long)strlen(out), 94 + 4 * 162, "escape: and none is lost");
+	is(escape(out, sizeof out, "a\\b\n\x7f\x80 ~", 8),
+	    "a\\x5cb\\x0a\\x7f\\x80 ~", "escape: backslash, LF, DEL, 0x80");
+	is(escape(out, sizeof out, "", 0), "", "escape: nothing");
+	is(escape(out, sizeof out, "a\0b", 3), "a\\x00b", "escape: NUL");
+	for (i = 1, bad = 0; i <= sizeof two; i++) {
+		memset(two, 'Z', sizeof two);
+		escape(two, i, all, sizeof all);
+		bad += !memchr(two, 0, i) ||
+		    (i < sizeof two && two[i] != 'Z');
+	}
+	is_num((long)bad, 0, "escape: stays inside 1 to 12 bytes");
+}
+
+/* ---- addresses ---- */
+
+static void
+test_addr(void)
+{
+	static const struct {
+		const char *in, *host, *port;
+	} t[] = {
+		{ "relay.example.com", "relay.example.com", "8443" },
+		{ "relay.example.com:443", "relay.example.com", "443" },
+		{ "relay:https", "relay", "https" },
+		{ "127.0.0.1:1", "127.0.0.1", "1" },
+		{ "127.0.0.1", "127.0.0.1", "8443" },
+		{ "[::1]:8444", "::1", "8444" },
+		{ "[::1]", "::1", "8443" },
+		{ "::1", "::1", "8443" },
+		{ "2001:db8::5", "2001:db8::5", "8443" },
+		{ "[fe80::1%eth0]:22", "fe80::1%eth0", "22" },
+		{ "fe80::1%eth0", "fe80::1%eth0", "8443" },
+		{ "[relay]:22", "relay", "22" },
+		{ "a_b:iso-tsap", "a_b", "iso-tsap" },
+		{ "", NULL, NULL },
+		{ ":", NULL, NULL },
+		{ ":22", NULL, NULL },
+		{ "host:", NULL, NULL },
+		{ "[::1", NULL, NULL },
+		{ "[]:22", NULL, NULL },
+		{ "[::1]22", NULL, NULL },
+		{ "[::1]:", NULL, NULL },
+		{ "[::1]:22:23", NULL, NULL },
+		{ "[[::1]]", NULL, NULL },
+		{ "host name", NULL, NULL },
+		{ "host\n", NULL, NULL },
+		{ "host;id", NULL, NULL },
+		{ "$(id)", NULL, NULL },
+		{ "`id`:22", NULL, NULL },
+		{ "a'b", NULL, NULL },
+		{ "a\"b", NULL, NULL },
+		{ "a\\b", NULL, NULL },
+		{ "a/b", NULL, NULL },
+		{ "a@b", NULL, NULL },
+		{ "-oProxyCommand", NULL, NULL },
+		{ "host:-1", NULL, NULL },
+		{ "host:2 2", NULL, NULL },
+		{ "host:$x", NULL, NULL },
+		{ "host:99999", NULL, NULL },
+		{ "host:65536", NULL, NULL },
+		{ "host:0", NULL, NULL },
+		{ "h\xc3\xb6st", NULL, NULL },
+	};
+	char host[HOST_LEN + 1], port[33];
+	const char *s;
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		got = addr_split(t[i].in, host, port);
+		ok(t[i].host ? !got && !strcmp(host, t[i].host) &&
+		    !strcmp(port, t[i].port) : got == -1,
+		    "addr_split %s \"%s\"", t[i].host ? "takes" : "refuses",
+		    strchr(t[i].in, '\n') ? "host, LF" : t[i].in);
+	}
+	s = rep('h', HOST_LEN);
+	ok(!addr_split(s, host, port) && !strcmp(host, s),
+	    "addr_split: a host of 253");
+	ok(!addr_split(cat(s, ":22"), host, port) && !strcmp(port, "22"),
+	    "addr_split: a host of 253 and a port");
+	ok(addr_split(rep('h', HOST_LEN + 1), host, port) == -1,
+	    "addr_split: a host of 254 is too long");
+	ok(!addr_split(cat("h:", rep('p', 32)), host, port),
+	    "addr_split: a service of 32");
+	ok(addr_split(cat("h:", rep('p', 33)), host, port) == -1,
+	    "addr_split: a service of 33 is too long");
+}
+
+static void
+test_host_name(void)
+{
+	char out[NODE_LEN + HOST_LEN + 48], two[sizeof out], small[8];
+
+	host_name("web", "relay.example.com", "8443", out, sizeof out);
+	is(out, "web.relay.example.com.mssh", "host_name: default port");
+	host_name("web", "relay.example.com", "443", out, sizeof out);
+	is(out, "web.relay.example.com.443.mssh", "host_name: another port");
+	host_name("10.0.0.5", "::1", "8443", out, sizeof out);
+	is(out, "10.0.0.5+--1.mssh", "host_name: a v6 server");
+	host_name("a", "fe80::1%eth0", "22", out, sizeof out);
+	is(out, "a.fe80--1-eth0.22.mssh", "host_name: a zone");
+	memset(small, 'Z', sizeof small);
+	host_name("web", "::", "1", small, 6);
+	ok(!strcmp(small, "web.-") && small[6] == 'Z',
+	    "host_name: cut to its room");
+	host_name(rep('n', 64), rep('h', 253), rep('p', 32), out, sizeof out);
+	ok(strlen(out) == 64 + 1 + 253 + 1 + 32 + 5, "host_name: the longest");
+	host_name("a.b", "c", "8443", out, sizeof out);
+	host_name("a", "b.c", "8443", two, sizeof two);
+	ok(!!strcmp(out, two),
+	    "host_name: a.b at c is not a at b.c");
+}
+
+/* ---- the shell ---- */
+
+/* ssh undoes %%, then hands the string to the shell */
+static void
+undo_percent(char *s)
+{
+	char *o = s;
+
+	for (; *s; s++) {
+		if (s[0] == '%' && s[1] == '%')
+			s++;
+		*o++ = *s;
+	}
+	*o = '\0';
+}
+
+/* what /bin/sh makes of the word */
+static int
+through_shell(const char *word, char *out, size_t size)
+{
+	char cmd[4096];
+	size_t n = 0;
+	ssize_t r;
+	pid_t pid;
+	int p[2], st;
+
+	snprintf(cmd, sizeof cmd, "printf %%s %s", word);
+	if (pipe(p) < 0 || (pid = fork()) < 0)
+		return -1;
+	if (!pid) {
+		dup2(p[1], 1);
+		close(p[0]);
+		close(p[1]);
+		execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+		_exit(127);
+	}
+	close(p[1]);
+	while (n + 1 < size && (r = read(p[0], out + n, size - 1 - n)) > 0)
+		n += (size_t)r;
+	close(p[0]);
+	out[n] = '\0';
+	return waitpid(pid, &st, 0) == pid && !st ? 0 : -1;
+}
+
+static void
+test_quote(void)
+{
+	static const char *const hostile[] = {
+		"", "plain", "two words", "it's", "'", "''", "'\"'\"'",
+		"$(touch x)", "`id`", "$HOME", "a\\b", "\\", "a;b&c|d>e<f",
+		"*?[a]~", "!!", "#c", "-n", "%h %r %n %%", "%", "%%", "'%'",
+		"a\nb", "\ta ", "\xc3\xbc\xff\x01", "{a,b}", "${IFS}x",
+		"/usr/local/bin/mssh",
+	};
+	char q[512], back[512], esc[600], in[40];
+	size_t i, n, k;
+	int got, bad = 0;
+
+	for (i = 0; i < LEN(hostile); i++) {
+		got = shell_quote(hostile[i], q, sizeof q);
+		k = strlen(q);
+		undo_percent(q);
+		ok(got == (int)k && !through_shell(q, back, sizeof back) &&
+		    !strcmp(back, hostile[i]), "shell_quote: %s", escape(esc,
+		    sizeof esc, hostile[i], strlen(hostile[i])));
+	}
+	for (i = 0; i < 100; i++) {
+		n = rnd() % (sizeof in - 1);
+		for (k = 0; k < n; k++)
+			in[k] = (char)(1 + rnd() % 255);
+		in[n] = '\0';
+		shell_quote(in, q, sizeof q);
+		undo_percent(q);
+		if (through_shell(q, back, sizeof back) || strcmp(back, in))
+			bad++;
+	}
+	is_num(bad, 0, "shell_quote: 100 random strings");
+	for (i = 0; i < 3; i++)
+		if (shell_quote("", q, i) != -1)
+			break;
+	is_num((long)i, 3, "shell_quote: an empty word needs 3 bytes");
+	is_num(shell_quote("", q, 3), 2, "shell_quote: and fits there");
+	for (i = 3, bad = 0; i < 40; i++) {
+		memset(q, 'Z', sizeof q);
+		got = shell_quote("a'%b'c", q, i);
+		bad += q[i] != 'Z' || (got >= 0 && (size_t)got + 1 > i);
+	}
+	is_num(bad, 0, "shell_quote: never writes behind its room");
+	ok(shell_quote(rep('\'', 200), q, sizeof q) == -1,
+	    "shell_quote: too long is -1");
+}
+
+/* ---- files and options ---- */
+
+static void
+test_conf(void)
+{
+	static const struct {
+		const char *in;
+		int k;
+		const char *arg;
+	} t[] = {
+		{ "", K_NONE, NULL },
+		{ "\n", K_NONE, NULL },
+		{ "  \t \r\n", K_NONE, NULL },
+		{ "# server x", K_NONE, NULL },
+		{ "   # x", K_NONE, NULL },
+		{ "server relay:443\n", K_SERVER, "relay:443" },
+		{ "server relay:443\r\n", K_SERVER, "relay:443" },
+		{ "\tserver\t relay  ", K_SERVER, "relay" },
+		{ "server=relay", K_SERVER, "relay" },
+		{ "server = relay", K_SERVER, "relay" },
+		{ "server =relay", K_SERVER, "relay" },
+		{ "identity \"/home/a b/key\"", K_IDENTITY, "/home/a b/key" },
+		{ "identity=\"k\"", K_IDENTITY, "k" },
+		{ "identity \"k", K_IDENTITY, "\"k" },
+		{ "node prod-* !prod-9 web", K_NODE, "prod-* !prod-9 web" },
+		{ "node \"*\"", K_NODE, "*" },
+		{ "server", -1, NULL },
+		{ "server ", -1, NULL },
+		{ "server =", -1, NULL },
+		{ "server \"\"", -1, NULL },
+		{ "=x", -1, NULL },
+		{ "serverrelay", -1, NULL },
+		{ "serve relay", -1, NULL },
+		{ "port 22", -1, NULL },
+		{ "host * # x", -1, NULL },
+		{ "\"server\" x", -1, NULL },
+	};
+	char line[64], *arg;
+	const char *why;
+	size_t i;
+	int k;
+
+	for (i = 0; i < LEN(t); i++) {
+		snprintf(line, sizeof line, "%s", t[i].in);
+		arg = NULL;
+		why = NULL;
+		k = conf_parse(line, &arg, &why);
+		ok(k == t[i].k && (k <= 0 || !strcmp(arg, t[i].arg)) &&
+		    (k >= 0 || (why && *why)), "conf_parse %zu: %d", i,
+		    t[i].k);
+	}
+}
+
+static void
+test_ssh_opts(void)
+{
+	/* ssh(1)'s synopsis, OpenSSH 10.0 */
+	static const char with[] = "BbcDEeFIiJLlmOoPpQRSWw";
+	static const char none[] = "1246AaCfGgKkMNnqsTtVvXxYy";
+	char o[8];
+	size_t i, bad = 0;
+
+	for (i = 0; with[i]; i++) {
+		snprintf(o, sizeof o, "-%c", with[i]);
+		bad += !ssh_takes_next(o);
+		snprintf(o, sizeof o, "-v%c", with[i]);
+		bad += !ssh_takes_next(o);
+		snprintf(o, sizeof o, "-%cx", with[i]);
+		bad += ssh_takes_next(o);
+		snprintf(o, sizeof o, "-N%cp", with[i]);
+		bad += ssh_takes_next(o);
+	}
+	is_num((long)bad, 0, "ssh_takes_next: options with an argument");
+	for (i = bad = 0; none[i]; i++) {
+		snprintf(o, sizeof o, "-%c", none[i]);
+		bad += ssh_takes_next(o);
+		snprintf(o, sizeof o, "-%cv", none[i]);
+		bad += ssh_takes_next(o);
+	}
+	is_num((long)bad, 0, "ssh_takes_next: options without one");
+	ok(!ssh_takes_next("-"), "ssh_takes_next: a lone -");
+	ok(!ssh_takes_next("-p22"), "ssh_takes_next: -p22");
+	ok(ssh_takes_next("-tp"), "ssh_takes_next: -tp");
+	ok(!ssh_takes_next("-L8080:localhost:80"), "ssh_takes_next: -L...");
+}
+
+int
+main(void)
+{
+	test_line_take();
+	test_line_split();
+	test_words();
+	test_numbers();
+	test_node_parse();
+	test_node_suggest();
+	test_hello_good();
+	test_hello_bad();
+	test_reply();
+	test_sniff();
+	test_refusal();
+	test_escape();
+	test_addr();
+	test_host_name();
+	test_quote();
+	test_conf();
+	test_ssh_opts();
+	printf("1..%d\n", count);
+	return failed != 0;
+}

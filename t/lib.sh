@@ -1,0 +1,381 @@
+# lib.sh - what the tests share.  Sourced from the repository's top: . t/lib.sh
+#
+# TAP:   plan N | finish;  ok NAME cmd...;  is GOT WANT NAME;  note text;
+#        bail text
+# Parts: server, sshd_start, agent and msh build the whole chain on loopback;
+#        start, stop, wait_log and wait_gone deal with any other process.
+#
+# All files live in $T, which goes away at exit together with every process
+# that start() began and all descendants of it: by pid, also after a failure
+# or a signal.  MSSH=path tests another binary.  The variable IN is a prefix
+# for everything that start() runs, for example IN="ip netns exec home".
+# shellcheck shell=sh
+# shellcheck disable=SC2034	# PORT, rc and others are for the tests
+
+LC_ALL=C
+MSSH=${MSSH:-./mssh}
+case $MSSH in
+/*) ;;
+*) MSSH=$PWD/$MSSH ;;
+esac
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+USER=$(id -un)
+IN=${IN:-}
+SRV='' PORT='' SSHD_PORT='' rc='' planned='' tests=0 fails=0
+T=$(mktemp -d "${TMPDIR:-/tmp}/mssh.XXXXXX") || exit 1
+
+# Nothing of the person who runs the tests may change what they find.
+for v in $(env | sed -n 's/^\(MSSH_[A-Z_]*\)=.*/\1/p'); do
+	unset "$v"
+done
+unset v JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC \
+    SSH_AUTH_SOCK SSH_ASKPASS DISPLAY
+HOME=$T/home XDG_CONFIG_HOME=$T/config
+ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/san
+UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$T/san
+export LC_ALL MSSH PATH USER HOME XDG_CONFIG_HOME T SRV ASAN_OPTIONS \
+    UBSAN_OPTIONS
+mkdir "$HOME" "$XDG_CONFIG_HOME"
+: >"$T/pids"
+exec 9>&1 </dev/null
+
+# ---- the end
+
+# tree PID...: the processes named and all their descendants.
+tree() {
+	ps -A -o pid= -o ppid= | awk -v want="$*" '
+	{ kids[$2] = kids[$2] " " $1; live[$1] = 1 }
+	END {
+		n = split(want, q, " ")
+		for (i = 1; i <= n; i++) {
+			if (q[i] in live)
+				print q[i]
+			m = split(kids[q[i]], k, " ")
+			for (j = 1; j <= m; j++)
+				q[++n] = k[j]
+		}
+	}'
+}
+
+# alive PID...: is any of them there?
+alive() {
+	for p; do
+		if kill -0 "$p" 2>/dev/null; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# end_all: ends what start() began, politely at first.
+end_all() {
+	# shellcheck disable=SC2046	# a list of numbers
+	set -- $(tree $(cat "$T/pids"))
+	[ $# -gt 0 ] || return 0
+	kill "$@" 2>/dev/null
+	for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		alive "$@" || return 0
+		sleep 0.05
+	done
+	kill -9 "$@" 2>/dev/null
+}
+
+quit() {
+	status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	end_all
+	for f in "$T"/san.*; do
+		[ -s "$f" ] || continue
+		sed 's/^/# /' "$f" >&9
+		status=1
+	done
+	if [ "$fails" -gt 0 ]; then
+		for f in "$T"/*.log; do
+			[ -s "$f" ] || continue
+			echo "# the end of ${f##*/}:" >&9
+			tail -n 15 "$f" | sed 's/^/#   /' >&9
+		done
+		[ "$status" -ne 0 ] || status=1
+	fi
+	if [ -n "${KEEP:-}" ]; then
+		echo "# kept $T" >&9
+	else
+		rm -rf "$T"
+	fi
+	exit "$status"
+}
+trap quit EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ---- TAP
+
+plan() {
+	planned=$1
+	echo "1..$1" >&9
+}
+
+# finish: the plan, where it was not known before.
+finish() {
+	[ -n "$planned" ] || echo "1..$tests" >&9
+	exit 0
+}
+
+note() {
+	printf '%s\n' "$*" | sed 's/^/# /' >&9
+}
+
+bail() {
+	echo "Bail out! $*" >&9
+	exit 255
+}
+
+# verdict STATUS NAME
+verdict() {
+	tests=$((tests + 1))
+	case $2 in
+	*[!\ -~]* | *'#'*)
+		set -- "$1" "$(printf %s "$2" | tr -c ' -"$-~' '?')" ;;
+	esac
+	if [ "$1" -eq 0 ]; then
+		printf 'ok %d - %s\n' "$tests" "$2" >&9
+	else
+		printf 'not ok %d - %s\n' "$tests" "$2" >&9
+		fails=$((fails + 1))
+	fi
+	return "$1"
+}
+
+# ok NAME cmd...: runs cmd (in this shell); its output shows if it fails.
+ok() {
+	what=$1
+	shift
+	"$@" >"$T/ok.out" 2>&1 && verdict 0 "$what" && return 0
+	note "status $?: $*"
+	tail -n 40 "$T/ok.out" | sed 's/^/# /' >&9
+	verdict 1 "$what"
+}
+
+is() {
+	[ "$1" = "$2" ] && verdict 0 "$3" && return 0
+	note "got:  $1"
+	note "want: $2"
+	verdict 1 "$3"
+}
+
+# ---- conditions
+
+# wait_for SECONDS cmd...: polls until cmd succeeds.
+wait_for() {
+	until_=$(($(date +%s) + $1 + 1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(date +%s)" -lt "$until_" ] || return 1
+		sleep 0.02
+	done
+}
+
+# log_has NAME TEXT: since the last mark.
+log_has() {
+	tail -n +"$(($(cat "$T/$1.mark" 2>/dev/null || echo 0) + 1))" \
+	    "$T/$1.log" | grep -F -e "$2"
+}
+
+# log_count NAME TEXT: prints how many lines hold TEXT, since the last mark.
+log_count() {
+	log_has "$1" "$2" | wc -l | tr -d ' '
+}
+
+# mark NAME: log_has and wait_log look only at what comes from now on.
+mark() {
+	wc -l <"$T/$1.log" >"$T/$1.mark"
+}
+
+# wait_log NAME TEXT [SECONDS]
+wait_log() {
+	wait_for "${3:-10}" log_has "$1" "$2" && return 0
+	echo "no \"$2\" in the log of $1"
+	return 1
+}
+
+# ---- processes
+
+# pid NAME
+pid() {
+	cat "$T/$1.pid"
+}
+
+# start NAME cmd...: in the background, in a process group of its own (whose
+# number is its pid), with INT and QUIT as they are for a person; cmd is a
+# program, not a function.
+start() {
+	name=$1
+	shift
+	: >"$T/$name.log"
+	rm -f "$T/$name.mark"
+	# shellcheck disable=SC2086	# IN is words
+	perl -e 'setpgrp 0, 0; $SIG{$_} = "DEFAULT" for qw(INT QUIT);
+	    exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\n"' -- \
+	    $IN "$@" >>"$T/$name.log" 2>&1 9>&- &
+	echo $! >"$T/$name.pid"
+	echo $! >>"$T/pids"
+}
+
+# wait_gone NAME [SECONDS]: sets rc to its exit status.
+wait_gone() {
+	rc=''
+	pid_=$(pid "$1")
+	if wait_for "${2:-10}" gone "$pid_"; then
+		wait "$pid_" 2>/dev/null
+		rc=$?
+		grep -vx "$pid_" "$T/pids" >"$T/pids.new"
+		mv "$T/pids.new" "$T/pids"
+		return 0
+	fi
+	echo "$1 (process $pid_) still runs"
+	return 1
+}
+
+gone() {
+	! kill -0 "$1" 2>/dev/null
+}
+
+# stop NAME [SIGNAL]
+stop() {
+	kill -s "${2:-TERM}" "$(pid "$1")" && wait_gone "$1"
+}
+
+# free_port: prints a TCP port that nobody uses now.
+free_port() {
+	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1,
+	    LocalAddr => "127.0.0.1", ReuseAddr => 1)->sockport, "\n"'
+}
+
+# ---- the chain
+
+# has WORD word...: is WORD (or WORD=value) among the words?
+has() {
+	word_=$1
+	shift
+	for w_; do
+		case $w_ in
+		"$word_" | "$word_"=*) return 0 ;;
+		esac
+	done
+	return 1
+}
+
+# server [options]: runs as "server"; sets SRV=HOST:PORT and PORT.
+server() {
+	has --port "$@" || set -- --port 0 "$@"
+	has --host "$@" || set -- --host 127.0.0.1 "$@"
+	start server "$MSSH" server "$@"
+	wait_log server 'listening on ' || bail "the server does not start:" \
+	    "$(cat "$T/server.log")"
+	SRV=$(sed -n 's/.*listening on //p' "$T/server.log" | sed q)
+	PORT=${SRV##*:}
+	case $SRV in
+	0.0.0.0:*) SRV=127.0.0.1:$PORT ;;
+	"[::]:"*) SRV="[::1]:$PORT" ;;
+	esac
+}
+
+# keys: a host key and a user key to throw away.
+keys() {
+	[ -f "$T/key" ] && return
+	for k in hostkey key; do
+		ssh-keygen -q -t ed25519 -N '' -C test -f "$T/$k" ||
+		    bail 'ssh-keygen makes no key'
+	done
+	cp "$T/key.pub" "$T/authorized"
+}
+
+# sshd_start [line of sshd_config]...: a private sshd, run as $SSHD (a name,
+# "sshd" where it is not set); sets SSHD_PORT.
+sshd_start() {
+	keys
+	daemon=${SSHD:-sshd}
+	if [ "$(id -u)" = 0 ]; then
+		mkdir -p /run/sshd && chmod 755 /run/sshd
+	fi
+	for try in 1 2 3; do
+		SSHD_PORT=$(free_port)
+		for line; do
+			printf '%s\n' "$line"
+		done >"$T/$daemon.conf"
+		cat >>"$T/$daemon.conf" <<-END
+		ListenAddress 127.0.0.1:$SSHD_PORT
+		HostKey $T/hostkey
+		AuthorizedKeysFile $T/authorized
+		Subsystem sftp internal-sftp
+		PidFile none
+		StrictModes no
+		UsePAM no
+		PasswordAuthentication no
+		KbdInteractiveAuthentication no
+		PermitRootLogin prohibit-password
+		PermitUserRC no
+		PrintMotd no
+		MaxStartups 100:30:200
+		MaxSessions 100
+		LogLevel VERBOSE
+		END
+		start "$daemon" "$(command -v sshd)" -D -e -f "$T/$daemon.conf"
+		wait_for 10 sshd_settled &&
+		    log_has "$daemon" 'Server listening' >/dev/null && return 0
+	done
+	bail "sshd does not start: $(cat "$T/$daemon.log")"
+}
+
+sshd_settled() {
+	log_has "$daemon" 'Server listening' || gone "$(pid "$daemon")"
+}
+
+# agent NODE [options]: runs as "agent-NODE", and waits until it is parked.
+agent() {
+	node=$1
+	shift
+	has --server "$@" || set -- --server "$SRV" "$@"
+	has --ssh-port "$@" || has --exec "$@" || [ -z "$SSHD_PORT" ] ||
+	    set -- --ssh-port "$SSHD_PORT" "$@"
+	start "agent-$node" "$MSSH" agent "$node" "$@"
+	wait_log "agent-$node" 'parked at' || bail "agent $node is not" \
+	    "parked: $(cat "$T/agent-$node.log")"
+}
+
+# $T/msh NODE [ssh options] [command]: mssh USER@NODE with the test's key.  A
+# program, so that start() can run it; msh calls it.
+cat >"$T/msh" <<'END'
+#!/bin/sh
+node=$1
+shift
+exec "$MSSH" "$USER@$node" --server "$SRV" -F none -i "$T/key" \
+    -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
+    -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=20 "$@"
+END
+# $T/psh: the same by ssh with mssh proxy on standard input and output.
+cat >"$T/psh" <<'END'
+#!/bin/sh
+node=$1
+shift
+exec ssh -F none -i "$T/key" -o "HostKeyAlias=$node.psh" \
+    -o ProxyCommand="'$MSSH' proxy '$node' --server '$SRV'" \
+    -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
+    -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=20 \
+    -l "$USER" "$node" "$@"
+END
+chmod 755 "$T/msh" "$T/psh"
+
+msh() {
+	# shellcheck disable=SC2086	# IN is words
+	$IN "$T/msh" "$@"
+}
+
+psh() {
+	# shellcheck disable=SC2086	# IN is words
+	$IN "$T/psh" "$@"
+}
+
+[ -x "$MSSH" ] || bail "no $MSSH: run make first"
