@@ -987,6 +987,10 @@ park(struct conn *c)
 	c->agent = 1;
 	list_add(&n->parked, c);
 	enter(c, PARKED);
+	if (io_lazy(&c->io, 1) < 0) {
+		drop(c, "cannot watch it");
+		return;
+	}
 	if (c->version == 1)	/* has no pings: TCP keepalive watches it */
 		io_after(&c->io, -1);
 	io_again(&c->io);
@@ -1202,6 +1206,8 @@ call(struct conn *a, struct conn *c)
 	int len;
 
 	list_del(a);
+	if (io_lazy(&a->io, 0) < 0)
+		return -1;
 	if (a->version == 2) {
 		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx\n",
 		    peer_str(&c->peer), (unsigned long long)c->run);

@@ -41,6 +41,7 @@ struct io {
 	uint8_t ready;			/* IO_*, cleared by the owner */
 	uint8_t bulk;			/* set by the owner: see 6 */
 	uint8_t added;
+	uint8_t lazy;
 };
 
 /* the loop */
@@ -56,6 +57,7 @@ void io_init(struct io *);
 int io_add(struct io *, int fd, void (*fn)(struct io *));
 	/* takes fd (-1: a bare timer), makes it non-blocking; -1: fd is still
 	 * the caller's.  A file that cannot be waited for is always ready. */
+int io_lazy(struct io *, int on);	/* may be called 200 ms late; 0, -1 */
 void io_after(struct io *, int ms);	/* ms < 0: no deadline */
 int io_expired(struct io *);		/* 1 once after a deadline passed */
 void io_again(struct io *);		/* call fn in the next turn */
