@@ -176,7 +176,7 @@ node_parse(const char *s, char out[NODE_LEN + 1], int drop)
 {
 	size_t i;
 
-	for (i = 0; s[i] && i <= NODE_LEN + 5; i++)
+	for (i = 0; i <= NODE_LEN + 5 && s[i]; i++)
 		if (!is_node_char((unsigned char)s[i]))
 			return "it may hold letters, digits, '.', '_' and '-'";
 	if (!i)
@@ -493,9 +493,9 @@ static inline int
 set_match(const char **p, int c)
 {
 	const char *s = *p;
-	int not = *s == '!' || *s == '^', hit = 0;
+	int negate = *s == '!' || *s == '^', hit = 0;
 
-	for (s += not; *s && (*s != ']' || s == *p + not); s++) {
+	for (s += negate; *s && (*s != ']' || s == *p + negate); s++) {
 		if (s[1] == '-' && s[2] && s[2] != ']') {
 			hit |= lower(*s) <= c && c <= lower(s[2]);
 			s += 2;
@@ -505,7 +505,7 @@ set_match(const char **p, int c)
 	if (!*s)
 		return -1;
 	*p = s + 1;
-	return hit != not;
+	return hit != negate;
 }
 
 /* A shell pattern (*, ?, [a-z], [!x]) against a node id, without case.  Not
