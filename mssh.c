@@ -63,6 +63,7 @@ enum {
 	MAX_ADDRS = 8,		/* of one name */
 	MAX_ACCEPT = 64,	/* in one turn */
 	MAX_NOISE = 10,		/* log lines a second about strangers */
+	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
 	PING_EVERY = 25000,	/* below the 60 s of most proxies */
 	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
@@ -654,8 +655,10 @@ on_linger(struct conn *c)
 	for (i = 0; i < 16 && c->io.ready & IO_R; i++) {
 		if ((n = recv(c->io.fd, b, sizeof b, 0)) <= 0)
 			break;
+		c->out.total += n;
 	}
-	if (expired(c) || n == 0 || (n < 0 && errno != EAGAIN))
+	if (expired(c) || n == 0 || (n < 0 && errno != EAGAIN) ||
+	    c->out.total > MAX_DISCARD)
 		drop(c, "done");
 	else if (n < 0)
 		c->io.ready &= ~IO_R;
@@ -900,7 +903,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	noise("refused %s: %s", peer_str(&c->peer), why);
+	noise("refused %s: %.100s", peer_str(&c->peer), why);
 	if (c->early) {
 		n = recv(c->io.fd, b, 4, MSG_PEEK) == 4 && !memcmp(b, "SSH-", 4)
 		    ? ssh_refusal(ssh, why) : 0;
