@@ -33,6 +33,7 @@
 # include <sys/timerfd.h>
 #else
 # include <sys/event.h>
+# include <sys/stat.h>
 #endif
 #ifdef __APPLE__
 # include <sys/random.h>
@@ -232,9 +233,15 @@ backend_open(void)
 static int
 backend_add(struct io *io)
 {
+	struct stat st;
 	struct kevent k;
 	int r, w;
 
+	/* no event would tell of an empty file, or of a file's end */
+	if (fstat(io->fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		errno = EPERM;
+		return -1;
+	}
 	EV_SET(&k, io->fd, EVFILT_READ, EV_ADD | EV_CLEAR, 0, 0, io);
 	r = kevent(kq, &k, 1, NULL, 0, NULL);
 	EV_SET(&k, io->fd, EVFILT_WRITE, EV_ADD | EV_CLEAR, 0, 0, io);
@@ -266,8 +273,9 @@ backend_wait(int ms)
 	n = kevent(kq, NULL, 0, ev, EVENTS, ms < 0 ? NULL : &ts);
 	for (i = 0; i < n; i++) {
 		b = ev[i].filter == EVFILT_READ ? IO_R : IO_W;
+		/* of a write filter it may be our own half-close */
 		if (ev[i].flags & EV_EOF)
-			b |= IO_R | IO_H;
+			b |= b == IO_R ? IO_H : IO_R;
 		note(ev[i].udata, b);
 	}
 	return n < 0 && errno != EINTR ? -1 : 0;
