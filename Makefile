@@ -13,6 +13,9 @@ WARN = -std=c99 -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
 ALL_CFLAGS = $(WARN) $(CPPFLAGS) -DVERSION='"$(VERSION)"' $(CFLAGS)
 UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
 	mssh-agent@.service
+# what make check runs, and how many at a time
+TESTS = t/*.t t/.cache/50-proto
+JOBS = 4
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
 	systemd-analyze script prove perl
 
@@ -57,7 +60,7 @@ demo: mssh
 
 check: mssh t/.cache/50-proto
 	t/need $(NEED)
-	prove --exec '' t/*.t t/.cache/50-proto
+	prove -j $(JOBS) --timer --exec '' $(TESTS)
 
 t/.cache/50-proto: t/50-proto.c proto.h
 	mkdir -p t/.cache

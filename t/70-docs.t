@@ -153,7 +153,7 @@ deadlines() {
 	status=0
 	while IFS=: read -r name row; do
 		want="$row $(seconds "$name") s"
-		grep -qE "^ $want( |\$)" "$T/limits" || {
+		grep -qE "^ $want(,| |\$)" "$T/limits" || {
 			echo "$name: mssh-proto(7) lacks: $want"
 			status=1
 		}

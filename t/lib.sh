@@ -31,7 +31,8 @@ done
 unset v JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC \
     SSH_AUTH_SOCK SSH_ASKPASS DISPLAY
 HOME=$T/home XDG_CONFIG_HOME=$T/config
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/san
+# A small quarantine, so that memory can be compared under ASan as well.
+ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/san:quarantine_size_mb=1
 UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$T/san
 export LC_ALL MSSH PATH USER HOME XDG_CONFIG_HOME T SRV ASAN_OPTIONS \
     UBSAN_OPTIONS
@@ -41,20 +42,31 @@ exec 9>&1 </dev/null
 
 # ---- the end
 
-# tree PID...: the processes named and all their descendants.
+# tree PID...: those of the processes named that are children of this shell,
+# and all their descendants.  The number of a process that is gone may by now
+# be a stranger's, but never a child's of ours.
 tree() {
-	ps -A -o pid= -o ppid= | awk -v want="$*" '
-	{ kids[$2] = kids[$2] " " $1; live[$1] = 1 }
+	ps -A -o pid= -o ppid= | awk -v want="$*" -v me=$$ '
+	{ kids[$2] = kids[$2] " " $1; parent[$1] = $2 }
 	END {
-		n = split(want, q, " ")
+		m = split(want, k, " ")
+		for (i = 1; i <= m; i++)
+			if (k[i] in parent && parent[k[i]] == me)
+				q[++n] = k[i]
 		for (i = 1; i <= n; i++) {
-			if (q[i] in live)
-				print q[i]
+			print q[i]
 			m = split(kids[q[i]], k, " ")
 			for (j = 1; j <= m; j++)
 				q[++n] = k[j]
 		}
 	}'
+}
+
+# strays: processes that carry our HOME and have lost their parents, such as a
+# command that sshd left behind (where there is a /proc to see that).
+strays() {
+	grep -slF "HOME=$T/home" /proc/[0-9]*/environ | sed 's/[^0-9]//g' |
+	    grep -vx $$
 }
 
 # alive PID...: is any of them there?
@@ -70,7 +82,7 @@ alive() {
 # end_all: ends what start() began, politely at first.
 end_all() {
 	# shellcheck disable=SC2046	# a list of numbers
-	set -- $(tree $(cat "$T/pids"))
+	set -- $(tree $(cat "$T/pids")) $(strays)
 	[ $# -gt 0 ] || return 0
 	kill "$@" 2>/dev/null
 	for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
@@ -167,13 +179,17 @@ is() {
 
 # ---- conditions
 
-# wait_for SECONDS cmd...: polls until cmd succeeds.
+# wait_for SECONDS cmd...: polls until cmd succeeds, at a gentler pace when
+# it takes long.
 wait_for() {
 	until_=$(($(date +%s) + $1 + 1))
 	shift
+	nap_=0.02 naps_=0
 	until "$@" >/dev/null 2>&1; do
 		[ "$(date +%s)" -lt "$until_" ] || return 1
-		sleep 0.02
+		sleep $nap_
+		naps_=$((naps_ + 1))
+		[ $naps_ -lt 25 ] || nap_=0.1
 	done
 }
 
@@ -209,7 +225,7 @@ pid() {
 
 # start NAME cmd...: in the background, in a process group of its own (whose
 # number is its pid), with INT and QUIT as they are for a person; cmd is a
-# program, not a function.
+# program, not a function.  Not from a subshell: it has to be our own child.
 start() {
 	name=$1
 	shift
@@ -238,12 +254,17 @@ wait_gone() {
 	return 1
 }
 
+# gone PID: is that process, a child of ours, no more?
 gone() {
-	! kill -0 "$1" 2>/dev/null
+	[ "$(ps -o ppid= -p "$1" | tr -d ' ')" != $$ ]
 }
 
 # stop NAME [SIGNAL]
 stop() {
+	if gone "$(pid "$1")"; then
+		echo "$1 had ended before"
+		return 1
+	fi
 	kill -s "${2:-TERM}" "$(pid "$1")" && wait_gone "$1"
 }
 
@@ -317,6 +338,7 @@ sshd_start() {
 		KbdInteractiveAuthentication no
 		PermitRootLogin prohibit-password
 		PermitUserRC no
+		SetEnv HOME=$HOME
 		PrintMotd no
 		MaxStartups 100:30:200
 		MaxSessions 100
