@@ -1,0 +1,634 @@
+#!/bin/sh
+# 60-systemd.t - the units, systemd/setup, sd_notify(3), socket activation;
+# and, for root, all of it together under a systemd of its own.
+#
+# That systemd is process 1 of new namespaces, on a read-only root with fresh
+# /run, /tmp, /etc and /usr/local: it neither sees nor changes anything of the
+# machine's, and is killed at the end.
+# shellcheck disable=SC2154,SC2016	# rc: lib.sh; sh -c and perl -e
+. t/lib.sh
+
+t/need systemd-analyze setpriv shellcheck perl ||
+    bail 'part of this test is missing'
+for cmd in systemctl systemd-socket-activate; do
+	command -v $cmd >/dev/null || bail "$cmd is missing: it is in systemd"
+done
+
+U=$PWD/systemd
+setup=$U/setup
+D=$T/root
+UNITS='mssh-server.service mssh-server.socket mssh-agent.service
+    mssh-agent@.service'
+
+skip()			# WHY NAME
+{
+	tests=$((tests + 1))
+	echo "ok $tests - $2 # SKIP $1" >&9
+}
+
+# ---- the units
+
+# units_in DIR: all of them, for this binary; the template as mssh-agent@home
+units_in()
+{
+	mkdir -p "$1"
+	for u in $UNITS; do
+		sed "s,/usr/local/bin/mssh,$MSSH,g" "$U/$u" >"$1/$u"
+	done
+	mv "$1/mssh-agent@.service" "$1/mssh-agent@home.service"
+}
+
+# verified UNIT...: systemd has nothing to say about it
+verified()
+{
+	systemd-analyze verify --man=no --recursive-errors=no "$@" \
+	    >"$T/verify" 2>&1 && [ ! -s "$T/verify" ] && return 0
+	cat "$T/verify"
+	return 1
+}
+
+# secure UNIT: exposure level 1.2 or less
+secure()
+{
+	systemd-analyze security --offline=true --threshold=12 \
+	    "$1" >"$T/security" 2>&1
+	rc=$?
+	note "$(sed -n 's/.*Overall/overall/p' "$T/security")"
+	[ "$rc" -eq 0 ] || cat "$T/security"
+	return "$rc"
+}
+
+# The two agent units differ in what is run, not in how it is locked in.
+sandbox()
+{
+	sed -n '/^Restart=/,$p' "$U/$1"
+}
+
+same_sandbox()
+{
+	[ -n "$(sandbox mssh-agent.service)" ] &&
+	    [ "$(sandbox mssh-agent.service)" = \
+	    "$(sandbox mssh-agent@.service)" ]
+}
+
+# make install replaces this very string.
+paths()
+{
+	for u in mssh-server mssh-agent mssh-agent@; do
+		grep -q '^ExecStart=/usr/local/bin/mssh ' "$U/$u.service" ||
+		    return 1
+	done
+}
+
+units_in "$T/units"
+for u in "$T"/units/*; do
+	ok "verify ${u##*/}" verified "$u"
+done
+for u in "$T"/units/*.service; do
+	ok "exposure of ${u##*/} is at most 1.2" secure "$u"
+done
+ok 'both agent units have the same sandbox' same_sandbox
+ok 'ExecStart= is as make install expects it' paths
+ok 'shellcheck' shellcheck -x -s sh -e SC2317 systemd/setup \
+    t/60-systemd.t
+
+# ---- setup, on a root of its own
+
+set_up()		# ARGS...; its output is in $T/said
+{
+	DESTDIR=$D "$setup" "$@" >"$T/said" 2>&1
+	rc=$?
+	cat "$T/said"
+	return "$rc"
+}
+
+# refused ARGS...: exit 2, with a sentence, and nothing written
+refused()
+{
+	state >"$T/before"
+	set_up "$@"
+	[ "$rc" -eq 2 ] && grep -q '^mssh setup: ..' "$T/said" &&
+	    state | cmp - "$T/before"
+}
+
+# usage_rc RC ARGS...
+usage_rc()
+{
+	want=$1
+	shift
+	set_up "$@"
+	[ "$rc" -eq "$want" ] && grep -q '^usage: setup ' "$T/said"
+}
+
+# Names, contents, modes and times of all files.
+state()
+{
+	[ -d "$D" ] || return 0
+	find "$D" -printf '%p %m %T@ %i %l\n' | sort
+	find "$D" -type f -exec cksum {} + | sort
+}
+
+# again ARGS...: does nothing, and says so
+again()
+{
+	state >"$T/before"
+	set_up "$@" && grep -q 'nothing to change' "$T/said" &&
+	    state | cmp - "$T/before"
+}
+
+mode_is()		# MODE FILE
+{
+	[ "$(stat -c %a "$2")" = "$1" ]
+}
+
+enabled()
+{
+	[ -L "$D/etc/systemd/system/multi-user.target.wants/$1" ] &&
+	    systemctl --root="$D" is-enabled "$1"
+}
+
+# What mssh would get from VAR in FILE: EnvironmentFile= and $VAR as
+# systemd.exec(5) and systemd.service(5) have them, one argument a line.
+cat >"$T/read.pl" <<'END'
+my ($file, $var) = @ARGV;
+open my $f, "<", $file or die "$file: $!";
+my ($v) = map { /^\Q$var\E="(.*)"$/ ? $1 : () } <$f>;
+die "no $var" if !defined $v;
+die "not quoted" if $v =~ /(?:^|[^\\])(?:\\\\)*["`\$]/;
+$v =~ s/\\(["\\`\$])/$1/g;
+my $q = qr/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/;
+while ($v =~ /\G\s*((?:$q|[^\s'"\\]|\\.)+)/gc) {
+	my ($w, $out) = ($1, "");
+	while ($w =~ /\G(?:$q|(\\?.))/gc) {
+		my ($s) = grep { defined } $1, $2, $3;
+		$s =~ s/\\(.)/$1/g;
+		$out .= $s;
+	}
+	print "$out\n";
+}
+die "the rest is no word" if substr($v, pos $v || 0) =~ /\S/;
+END
+
+arrives()		# FILE VAR ARGS...
+{
+	file=$1 var=$2
+	shift 2
+	printf '%s\n' "$@" >"$T/want"
+	perl "$T/read.pl" "$D/etc/default/$file" "$var" >"$T/got" &&
+	    diff "$T/want" "$T/got"
+}
+
+drop_in=$D/etc/systemd/system/mssh-agent.service.d/50-setup.conf
+
+# root_verified UNIT: as systemd would find it below $D
+root_verified()
+{
+	mkdir -p "$D/usr/local/bin" "$D/bin"
+	cp "$MSSH" "$D/usr/local/bin/mssh"
+	cp /bin/kill "$D/bin/kill"
+	verified --root="$D" "$1"
+}
+
+# A machine without systemd: what setup needs, and no systemctl.
+no_systemctl()
+{
+	mkdir "$T/bin" || return
+	for c in sh cat cmp cp dirname id mkdir mv rm sed tr wc; do
+		ln -s "$(command -v "$c")" "$T/bin/$c"
+	done
+	DESTDIR=$D PATH=$T/bin "$setup" server >"$T/said" 2>&1
+	rc=$?
+	cat "$T/said"
+	[ "$rc" -eq 1 ] && grep '^mssh setup: there is no systemctl' "$T/said"
+}
+
+not_root()
+{
+	if [ "$(id -u)" -eq 0 ]; then
+		set -- setpriv --reuid=65534 --regid=65534 --clear-groups
+	fi
+	# From a folder that everybody may be in.
+	(cd / && exec "$@" sh -s server) <"$setup" >"$T/said" 2>&1
+	rc=$?
+	cat "$T/said"
+	[ "$rc" -eq 1 ] && grep '^mssh setup: only root can' "$T/said"
+}
+
+ok '--help' usage_rc 0 --help
+ok 'no arguments: usage' usage_rc 2
+ok 'neither server nor agent: usage' usage_rc 2 proxy
+ok 'an empty argument is refused' refused server --host ''
+ok 'a newline is refused' refused agent home --server 'a
+b'
+ok 'a control character is refused' refused agent home --server \
+    "$(printf 'a\033b')"
+ok 'an invalid node id is refused' refused agent 'a b' --server x
+ok 'an option without its value is refused' refused server --port
+ok 'a port that is no number is refused' refused server --port 84x3
+ok 'an agent without a server is refused' refused agent home
+ok 'no systemctl: said' no_systemctl
+ok 'not root: said' not_root
+ok 'nothing was written so far' [ ! -e "$D" ]
+
+ok 'setup server' set_up server --port 8443 --drain 20
+ok 'the server is enabled' enabled mssh-server.service
+ok 'its arguments are stored' arrives mssh-server SERVER_OPTS \
+    --port 8443 --drain 20
+ok 'its file can be read by all' mode_is 644 "$D/etc/default/mssh-server"
+ok 'the server needs no drop-in' [ ! -e \
+    "$D/etc/systemd/system/mssh-server.service.d/50-setup.conf" ]
+ok 'a second run changes nothing' again server --port 8443 --drain 20
+ok 'setup server, otherwise' set_up server --port=443 --drain=600
+ok 'the arguments are replaced' arrives mssh-server SERVER_OPTS \
+    --port=443 --drain=600
+conf=$D/etc/systemd/system/mssh-server.service.d/50-setup.conf
+ok 'a low port gets its capability' grep -q \
+    '^AmbientCapabilities=CAP_NET_BIND_SERVICE$' "$conf"
+ok 'the stop timeout follows --drain' grep -q '^TimeoutStopSec=610$' "$conf"
+ok 'that server unit is valid' root_verified mssh-server.service
+ok 'a second run changes nothing' again server --port=443 --drain=600
+
+ok 'setup agent' set_up agent home --server example.org
+ok 'the agent is enabled' enabled mssh-agent.service
+ok 'its node id is stored' arrives mssh-agent AGENT_NODE home
+ok 'its arguments are stored' arrives mssh-agent AGENT_OPTS \
+    --server example.org
+ok 'setup agent without a node id' set_up agent --server '[2001:db8::1]:443'
+ok 'it has none' [ -z "$(grep AGENT_NODE "$D/etc/default/mssh-agent")" ]
+ok 'the agent needs no drop-in' [ ! -e "$drop_in" ]
+ok 'setup agent@second' set_up agent@second --server example.net
+ok 'its instance is enabled' enabled mssh-agent@second.service
+ok 'its arguments are in a file of its own' \
+    arrives mssh-agent@second AGENT_OPTS --server example.net
+ok 'the first agent has kept its own' arrives mssh-agent AGENT_OPTS \
+    --server '[2001:db8::1]:443'
+
+ok 'setup agent --exec' set_up agent home --server example.org \
+    --exec '/usr/sbin/sshd -i'
+ok 'the space survives' arrives mssh-agent AGENT_OPTS \
+    --server example.org --exec '/usr/sbin/sshd -i'
+ok 'the sandbox is open for --exec' grep -q '^DynamicUser=no$' "$drop_in"
+ok 'that agent unit is valid' root_verified mssh-agent.service
+ok 'a second run changes nothing' again agent home --server example.org \
+    --exec '/usr/sbin/sshd -i'
+ok 'setup agent without --exec' set_up agent home --server example.org
+ok 'the sandbox is closed again' [ ! -e "$drop_in" ]
+
+# shellcheck disable=SC1003	# these are as they shall be
+hostile()		# CMD...: with arguments that somebody might expand
+{
+	"$@" --server 'a  b' --exec 'echo "$HOME" ${HOME} $$ `id` $(id)' \
+	    --exec '%n %% %i %h' --exec '\' --exec '\\n\x41\' --exec '"' \
+	    --exec "'" --exec "it's \"so\"" --exec '; # | & < > ~ * ? !' \
+	    --exec ' lead' --exec 'trail ' --exec '[v6]{a,b}=c'
+}
+
+ok 'hostile arguments are stored' hostile set_up agent home
+ok 'each survives as it was' hostile arrives mssh-agent AGENT_OPTS
+ok 'a second run changes nothing' hostile again agent home
+
+# ---- sd_notify(3)
+
+cat >"$T/listen.pl" <<'END'
+use IO::Socket::UNIX;
+my $at = shift;
+$at =~ s/^\@/\0/;
+my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $at)
+    or die "$at: $!";
+$| = 1;
+print "listening\n";
+while (defined $s->recv(my $m, 4096)) {
+	print "$m\n";
+}
+END
+
+# listen_at ADDRESS: the datagrams sent there are the log of "notify"
+listen_at()
+{
+	start notify perl "$T/listen.pl" "$1"
+	wait_log notify listening || bail 'perl cannot listen'
+}
+
+# notifies NAME ADDRESS ARGS...: runs mssh and checks what it says
+notifies()
+{
+	name_=$1 at_=$2
+	shift 2
+	listen_at "$at_"
+	start "$name_" env NOTIFY_SOCKET="$at_" WATCHDOG_USEC=200000 \
+	    "$MSSH" "$@"
+	ok "$name_: READY=1" wait_log notify READY=1
+	ok "$name_: STATUS=" wait_log notify STATUS=
+	ok "$name_: WATCHDOG=1" wait_log notify WATCHDOG=1
+	mark notify
+	ok "$name_: WATCHDOG=1 again and again" twice
+	kill "$(pid "$name_")"
+	ok "$name_: STOPPING=1" wait_log notify STOPPING=1
+	ok "$name_: ends" wait_gone "$name_"
+	is "$rc" 0 "$name_: exit status"
+	stop notify KILL
+}
+
+twice()
+{
+	wait_for 10 beats
+}
+
+beats()
+{
+	[ "$(log_count notify WATCHDOG=1)" -ge 2 ]
+}
+
+notifies server "$T/notify" server --host 127.0.0.1 --port 0
+# An agent is ready when it tries: the machine's start must not wait for it.
+notifies agent "@mssh-$$" agent home --server "127.0.0.1:$(free_port)"
+
+listen_at "$T/notify2"
+start quiet env NOTIFY_SOCKET="$T/notify2" "$MSSH" server --host 127.0.0.1 \
+    --port 0
+ok 'READY=1 without a watchdog' wait_log notify READY=1
+stop quiet
+ok 'no WATCHDOG=1 where nobody asked for it' [ \
+    "$(log_count notify WATCHDOG=1)" -eq 0 ]
+stop notify KILL
+start deaf env NOTIFY_SOCKET="$T/nobody" WATCHDOG_USEC=200000 "$MSSH" \
+    server --host 127.0.0.1 --port 0
+ok 'a notify socket that is not there does no harm' wait_log deaf \
+    'listening on'
+ok 'it ends as ever' stop deaf
+is "$rc" 0 'with exit status 0'
+
+# ---- socket activation
+
+# asks PORT: prints what the server says to a client
+asks()
+{
+	perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(
+	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 5) or exit 1;
+	    print $s "MSSH/2 client nobody\n"; print <$s>' "$1"
+}
+
+answers()
+{
+	asks "$1" | grep '^ERROR offline '
+}
+
+p1=$(free_port)
+p2=$(free_port)
+start active systemd-socket-activate -l "127.0.0.1:$p1" -l "127.0.0.1:$p2" \
+    "$MSSH" server --host 127.0.0.1 --port 0
+ok 'LISTEN_FDS: the first connection is served' wait_for 10 answers "$p1"
+ok 'LISTEN_FDS: the second socket too' answers "$p2"
+is "$(log_count active 'listening on')" 2 \
+    'LISTEN_FDS: the server opens none of its own'
+stop active
+is "$rc" 0 'LISTEN_FDS: exit status'
+
+# Descriptors that were meant for somebody else stay alone.
+start other env LISTEN_FDS=1 LISTEN_PID=1 "$MSSH" server --host 127.0.0.1 \
+    --port 0
+ok "somebody else's LISTEN_PID is not ours" wait_log other 'listening on'
+stop other
+
+# ---- all of it, under a systemd of its own
+
+PID1=''
+base=$T/up
+
+# Stage 1, in a mount namespace: a control group, then the other namespaces.
+mkdir -p "$base/cg" "$base/units" "$base/src"
+cat >"$base/one" <<'END'
+set -e
+mount --make-rprivate /
+mount -t cgroup2 none "$1/cg"
+mkdir "$1/cg/mssh.$2"
+echo $$ >"$1/cg/mssh.$2/cgroup.procs"
+exec unshare --cgroup --uts --ipc --net --pid --mount --fork --kill-child \
+    sh "$1/two" "$1"
+END
+
+# Stage 2, as process 1: the root, then systemd.
+cat >"$base/two" <<'END'
+set -e
+read -r pid rest </proc/self/stat
+mount --make-rprivate /
+mount -t tmpfs none /run
+mkdir /run/t /run/etc /run/dev /run/lock
+mount --bind "$1" /run/t
+for f in passwd group nsswitch.conf hosts ld.so.cache ld.so.conf \
+    ld.so.conf.d login.defs; do
+	[ ! -e /etc/$f ] || cp -R /etc/$f /run/etc/
+done
+echo 0123456789abcdef0123456789abcdef >/run/etc/machine-id
+mkdir -p /run/etc/default /run/etc/systemd/system
+cp /run/t/units/* /run/etc/systemd/system
+mkdir /run/etc/systemd/system/mssh-.service.d
+cat >/run/etc/systemd/system/mssh-.service.d/log.conf <<'EOF'
+[Service]
+StandardOutput=append:/run/t/log
+StandardError=append:/run/t/log
+EOF
+mount --bind /run/etc /etc
+for f in null zero full random urandom tty; do
+	: >/run/dev/$f
+	mount --bind /dev/$f /run/dev/$f
+done
+ln -s pts/ptmx /run/dev/ptmx
+mount --rbind /run/dev /dev
+for d in /tmp /var/tmp /usr/local; do
+	mount -t tmpfs none $d
+done
+mkdir -p /usr/local/bin
+cp /run/t/mssh /usr/local/bin/mssh
+mount -t proc proc /proc
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+mount -t cgroup2 none /sys/fs/cgroup
+mount -o remount,bind,ro /
+ip link set lo up 2>/dev/null || :
+cd /
+echo "$pid" >/run/t/pid1
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=mssh-test \
+    SYSTEMD_UNIT_PATH=/etc/systemd/system:/usr/local/lib/systemd/system \
+    "$(command -v /usr/lib/systemd/systemd || echo /lib/systemd/systemd)" \
+    --unit=up.target --log-target=null --show-status=no
+END
+
+# Targets that want nothing: the machine's own would start its services.
+for u in sysinit basic sockets shutdown multi-user network-online \
+    nss-lookup up; do
+	printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' $u \
+	    >"$base/units/$u.target"
+done
+cp systemd/* "$base/src"
+cp "$MSSH" "$base/mssh"
+# Says what it was given, then fails as for a wrong option.
+cat >"$base/fake" <<'END'
+#!/bin/sh
+for last; do
+	:
+done
+[ "$last" != --help ] || exit 0
+shift 2
+printf '%s\n' "$@"
+exit 2
+END
+chmod 755 "$base/fake"
+
+inside()
+{
+	nsenter -t "$PID1" -m -u -i -n -p -C env -i \
+	    PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+}
+
+# The control group is all that would outlive the processes.
+down()
+{
+	status_=$?
+	if [ -n "$PID1" ]; then
+		kill -9 "$PID1"
+		wait_gone up
+	fi
+	unshare --mount sh -c 'mount --make-rprivate / &&
+	    mount -t cgroup2 none "$1/cg" && [ -d "$1/cg/mssh.$2" ] &&
+	    find "$1/cg/mssh.$2" -depth -type d -exec rmdir {} \;' \
+	    - "$base" $$ 2>/dev/null
+	PID1=''
+	(exit "$status_")
+}
+
+settled()
+{
+	[ -s "$base/pid1" ] || gone "$(pid up)"
+}
+
+booted()
+{
+	inside systemctl is-active up.target
+}
+
+# show UNIT PROPERTY
+show()
+{
+	inside systemctl show -P "$2" "$1"
+}
+
+shows()			# UNIT PROPERTY TEXT
+{
+	show "$1" "$2" | grep -F -e "$3"
+}
+
+up_setup()
+{
+	inside timeout 60 sh /run/t/src/setup "$@" >"$T/said" 2>&1
+	rc=$?
+	cat "$T/said"
+	return "$rc"
+}
+
+up_again()
+{
+	up_setup "$@" && grep 'nothing to change' "$T/said"
+}
+
+up_refused()
+{
+	up_setup "$@"
+	[ "$rc" -eq 2 ] && grep 'has no option --prot' "$T/said"
+}
+
+logged()
+{
+	grep -F -e "$1" "$base/log"
+}
+
+kill_server()
+{
+	inside systemctl kill -s KILL --kill-who=main mssh-server.service
+}
+
+parked_again()
+{
+	wait_for 20 shows mssh-server.service NRestarts 1 &&
+	    wait_for 20 shows mssh-agent.service StatusText 'parked at'
+}
+
+ask_inside()
+{
+	inside perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(
+	    PeerAddr => "127.0.0.1:8443", Timeout => 5) or exit 1;
+	    print $s "MSSH/2 client nobody\n"; print <$s>' |
+	    grep '^ERROR offline '
+}
+
+activated()
+{
+	inside systemctl stop mssh-server.service &&
+	    inside cp /run/t/src/mssh-server.socket \
+	    /usr/local/lib/systemd/system &&
+	    inside systemctl daemon-reload &&
+	    inside systemctl start mssh-server.socket &&
+	    ! inside systemctl is-active mssh-server.service &&
+	    wait_for 10 ask_inside &&
+	    inside systemctl is-active mssh-server.service
+}
+
+# The log is what the fake was given.
+delivered()
+{
+	inside cp /run/t/fake /usr/local/bin/mssh.new &&
+	    inside mv /usr/local/bin/mssh.new /usr/local/bin/mssh
+	inside systemctl stop mssh-server.socket mssh-server.service \
+	    mssh-agent.service
+	: >"$base/log"
+	hostile up_setup agent home
+	hostile printf '%s\n' >"$T/want"
+	wait_for 10 grep -q '{a,b}' "$base/log"
+	diff "$T/want" "$base/log"
+}
+
+failed_once()
+{
+	shows mssh-agent.service Result exit-code &&
+	    shows mssh-agent.service NRestarts 0
+}
+
+real()
+{
+
+	ok 'systemd is up' wait_for 20 booted || return
+	ok 'setup server' up_setup server
+	ok 'setup agent' up_setup agent home --server localhost
+	ok 'they meet' wait_for 20 shows mssh-agent.service StatusText \
+	    'home parked at'
+	ok 'both are active' inside systemctl is-active mssh-server.service \
+	    mssh-agent.service
+	ok 'a second run changes nothing' up_again agent home \
+	    --server localhost
+	ok 'a wrong option is refused by mssh' up_refused server --prot 1
+	ok 'reload' inside systemctl reload mssh-agent.service
+	ok 'reload redials' wait_for 10 logged redialling
+	ok 'the server is killed' kill_server
+	ok 'it is back, and the agent with it' parked_again
+	ok 'the socket unit starts the server' activated
+	ok 'hostile arguments arrive as they were' delivered
+	ok 'exit 2 is not tried again' failed_once
+}
+
+if [ "$(id -u)" -ne 0 ]; then
+	skip 'a systemd of its own needs root' 'all of it together'
+else
+	t/need unshare nsenter ip || bail 'part of this test is missing'
+	trap 'down; quit' EXIT
+	start up unshare --mount sh "$base/one" "$base" $$
+	wait_for 10 settled
+	if [ -s "$base/pid1" ]; then
+		PID1=$(cat "$base/pid1")
+		real
+	else
+		skip "no namespaces here: $(tail -n 1 "$T/up.log")" \
+		    'all of it together'
+	fi
+fi
+
+finish
