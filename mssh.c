@@ -19,7 +19,6 @@
 #define _XOPEN_SOURCE 700
 
 #include <sys/types.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -62,7 +61,6 @@ enum {
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	MAX_ACCEPT = 64,	/* in one turn */
-	MAX_NOISE = 10,		/* log lines a second about strangers */
 	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
 	PING_EVERY = 25000,	/* below the 60 s of most proxies */
@@ -199,7 +197,7 @@ static const struct phase {
 	[PINGED] = { "pinged", on_idle, 4000 },
 	[HELD] = { "held", on_held, 60000 },
 	[CHILD] = { "child", on_child, TICK },
-	[ASK] = { "ask", on_ask, 25000 },
+	[ASK] = { "ask", on_ask, 35000 },
 	[STDIO] = { "stdio", on_stdio, -1 },
 	[RELAY] = { "relay", on_relay, TICK },
 };
@@ -226,6 +224,7 @@ static struct {
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .ssh_host = "127.0.0.1" };
 
 static struct list live;		/* one conn of each session */
+static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
 static struct target server, sshd;
 static unsigned char key[16];		/* of the hash, new at each start */
 static uint64_t next_id;
@@ -302,23 +301,33 @@ die(int code, const char *fmt, ...)
 	exit(code);
 }
 
-/* For what strangers cause: a few lines a second, the rest is counted. */
+/* What strangers can cause: so many lines a second, the rest is counted. */
+enum noise_kind { N_REFUSAL, N_NODE, N_SESSION };
+
+static struct {
+	const char *what;
+	unsigned max, said, more;
+	int64_t second;
+} noises[] = {
+	[N_REFUSAL] = { "refusals", 10, 0, 0, 0 },
+	[N_NODE] = { "nodes that came or went", 100, 0, 0, 0 },
+	[N_SESSION] = { "sessions that ended", 100, 0, 0, 0 },
+};
+
 static void
-noise(const char *fmt, ...)
+noise(enum noise_kind k, const char *fmt, ...)
 {
-	static int64_t second;
-	static unsigned said, more;
 	va_list ap;
 
-	if (reactor_now() - second >= 1000) {
-		second = reactor_now();
-		said = 0;
-		if (more)
-			say_log("%u more refusals", more);
-		more = 0;
+	if (reactor_now() - noises[k].second >= 1000) {
+		noises[k].second = reactor_now();
+		noises[k].said = 0;
+		if (noises[k].more)
+			say_log("%u more %s", noises[k].more, noises[k].what);
+		noises[k].more = 0;
 	}
-	if (said++ >= MAX_NOISE) {
-		more++;
+	if (noises[k].said++ >= noises[k].max) {
+		noises[k].more++;
 		return;
 	}
 	va_start(ap, fmt);
@@ -531,6 +540,7 @@ enter(struct conn *c, enum phase_id to)
 	if (cfg.verbose)
 		say_log("fd %d: %s -> %s", c->io.fd,
 		    c->phase ? phases[c->phase].name : "new", phases[to].name);
+	nwaiting += (to == WAITING) - (c->phase == WAITING);
 	c->phase = to;
 	if (c->io.added)
 		io_after(&c->io, phases[to].ms);
@@ -575,6 +585,7 @@ conn_fd(struct conn *c, int fd)
 static void
 conn_free(struct conn *c)
 {
+	nwaiting -= c->phase == WAITING;
 	list_del(c);
 	duct_end(&c->out);
 	io_close(&c->io);
@@ -614,8 +625,12 @@ hear(struct conn *c, char line[LINE_LEN])
 		c->io.ready &= ~IO_R;
 		return 0;
 	}
+	if (n < 0 && errno == EINTR)
+		return hear(c, line);
+	if (n < 0)
+		c->io.ready &= ~IO_H;	/* an error is no last byte */
 	if (n <= 0)
-		return n < 0 && errno == EINTR ? hear(c, line) : -1;
+		return -1;
 	if ((used = line_take(b, n, line)) < 0)
 		return -2;
 	if (used && recv(c->io.fd, b, used, 0) != used)
@@ -684,8 +699,8 @@ session_log(struct conn *c, const char *why)
 	if (!why)
 		why = client->first ? "closed by the client" :
 		    "closed by the node";
-	say_log("session %016llx %s from %s up %llu down %llu in %d.%d s: %s",
-	    (unsigned long long)client->run,
+	noise(N_SESSION, "session %016llx %s from %s up %llu down %llu in "
+	    "%d.%d s: %s", (unsigned long long)client->run,
 	    client->node ? client->node->id : cfg.node,
 	    peer_str(&client->peer), (unsigned long long)client->out.total,
 	    (unsigned long long)node->out.total, (int)(ms / 1000),
@@ -732,10 +747,15 @@ struck(struct conn *c)
 static void
 on_relay(struct conn *c)
 {
-	int in = 1, out = 1;
+	int in = 1, out = 1, e;
 
 	if (expired(c)) {
 		io_after(&c->io, TICK);
+		/* nobody reads it any more, so nobody else would notice */
+		if (c->out.eof && (e = net_error(c->io.fd))) {
+			drop(c, strerror(e));
+			return;
+		}
 		if (!is_daemon && c->out.eof && proxy_idle()) {
 			drop(c, NULL);
 			return;
@@ -903,7 +923,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	noise("refused %s: %.100s", peer_str(&c->peer), why);
+	noise(N_REFUSAL, "refused %s: %.100s", peer_str(&c->peer), why);
 	if (c->early) {
 		n = recv(c->io.fd, b, 4, MSG_PEEK) == 4 && !memcmp(b, "SSH-", 4)
 		    ? ssh_refusal(ssh, why) : 0;
@@ -945,7 +965,7 @@ refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
 		refuse(c, C_SYNTAX, "%s", why);
 		return;
 	}
-	noise("refused %s: %s", peer_str(&c->peer), why);
+	noise(N_REFUSAL, "refused %s: %s", peer_str(&c->peer), why);
 	send(c->io.fd, b, len, MSG_NOSIGNAL);
 	linger(c);
 }
@@ -1004,7 +1024,7 @@ park(struct conn *c)
 			drop(a, "replaced by its own agent");
 	}
 	if (!known)
-		say_log("%s registered from %s (%d parked)", n->id,
+		noise(N_NODE, "%s registered from %s (%d parked)", n->id,
 		    peer_str(&c->peer), n->parked.n);
 	serve_waiting(n);
 }
@@ -1114,7 +1134,7 @@ on_parked(struct conn *c)
 	if ((r = hear(c, line)) > 0) {
 		io_after(&c->io, phases[PARKED].ms);
 		claims_fail(c->node);
-		if (!strcmp(line, "PING") && say(c, "PONG") < 0)
+		if (word_is(line, "PING") && say(c, "PONG") < 0)
 			r = -1;
 	}
 	if (r < 0)
@@ -1209,6 +1229,7 @@ call(struct conn *a, struct conn *c)
 	int len;
 
 	list_del(a);
+	c->copied = 0;
 	if (io_lazy(&a->io, 0) < 0)
 		return -1;
 	if (a->version == 2) {
@@ -1247,6 +1268,57 @@ offline(struct conn *c)
 		refuse(c, C_OFFLINE, "%s is offline (never seen here)", n->id);
 }
 
+/* May c be paired now?  One that has not said a word may have to speak first,
+ * with its OK in hand.  0: no, and c may be gone. */
+static int
+may_pair(struct conn *c)
+{
+	ssize_t n;
+
+	if (c->silent || (n = peek(c)) > 0)
+		return 1;
+	if (n == 0 && c->version == 2) {
+		drop(c, "the client gave up");
+		return 0;
+	}
+	if (gate(c->node)) {
+		c->silent = 1;
+		c->node->silent++;
+		return 1;
+	}
+	if (client_ok(c) < 0) {
+		drop(c, "gone");
+		return 0;
+	}
+	c->early = 1;
+	enter(c, SPEAK);
+	return 0;
+}
+
+/* c waits until a connection is parked, for ms at most.  Who was called in
+ * vain keeps the first place. */
+static void
+wait_parked(struct conn *c, int ms)
+{
+	struct node *n = c->node;
+	int again = c->phase == PAIRED || c->phase == WAITING;
+
+	if (!again && n->waiting.n >= MAX_WAITING)
+		refuse(c, C_BUSY, "%d clients wait for %s already", MAX_WAITING,
+		    n->id);
+	else if (!again && nwaiting >= max_waiting)
+		refuse(c, C_BUSY, "%d clients wait for nodes already",
+		    nwaiting);
+	else {
+		list_add(&n->waiting, c);
+		if (again)
+			n->waiting.head = c;
+		enter(c, WAITING);
+		io_after(&c->io, ms);
+		io_again(&c->io);	/* it may have left meanwhile */
+	}
+}
+
 /* Finds a parked connection for c; a dead one costs it nothing. */
 static void
 pair(struct conn *c)
@@ -1256,6 +1328,8 @@ pair(struct conn *c)
 	int64_t left = c->since - reactor_now();
 
 	list_del(c);
+	if (n->parked.n && !may_pair(c))
+		return;
 	while (n->parked.n) {
 		a = n->parked.head->prev;
 		if (call(a, c) == 0)
@@ -1264,23 +1338,16 @@ pair(struct conn *c)
 	}
 	if (left < grace(n))
 		left = grace(n);
-	if (left <= 0)
+	if (left > 0)
+		wait_parked(c, (int)left);
+	else
 		offline(c);
-	else if (c->phase != WAITING && n->waiting.n >= MAX_WAITING)
-		refuse(c, C_BUSY, "%d clients wait for %s already", MAX_WAITING,
-		    n->id);
-	else {
-		list_add(&n->waiting, c);
-		enter(c, WAITING);
-		io_after(&c->io, left);
-	}
 }
 
 static void
 client_hello(struct conn *c, const struct hello *h)
 {
 	struct node *n = node_get(h->node);
-	ssize_t got;
 
 	if (!n) {
 		refuse(c, C_LIMIT, "no memory for another node");
@@ -1290,23 +1357,6 @@ client_hello(struct conn *c, const struct hello *h)
 	attach(c, n);
 	c->run = next_id++;
 	c->since = reactor_now() + h->wait * 1000;	/* waits until then */
-	if ((got = peek(c)) <= 0) {
-		if (got == 0 && c->version == 2) {
-			drop(c, "the client gave up");
-			return;
-		}
-		if (n->agents && !gate(n)) {
-			if (client_ok(c) < 0) {
-				drop(c, "gone");
-				return;
-			}
-			c->early = 1;
-			enter(c, SPEAK);
-			return;
-		}
-		c->silent = 1;
-		n->silent++;
-	}
 	pair(c);
 }
 
@@ -1335,8 +1385,11 @@ on_waiting(struct conn *c)
 static void
 on_paired(struct conn *c)
 {
-	if (expired(c) || (c->io.ready & IO_H && peek(c) < 0 &&
-	    errno != EAGAIN))
+	ssize_t n = 1;
+
+	if (c->io.ready & IO_H && (n = peek(c)) < 0 && errno == EAGAIN)
+		n = 1;
+	if (expired(c) || n < 0 || (n == 0 && c->version == 2))
 		drop(c, "the client gave up");
 }
 
@@ -1350,16 +1403,17 @@ on_called(struct conn *a)
 
 	if ((r = hear(a, line)) > 0) {
 		claims_fail(c->node);	/* whoever speaks is alive */
-		if ((code = reply_parse(line, &text)) < 0)
-			return;		/* a ping that crossed GO */
+		code = reply_parse(line, &text);
 		if (code == C_OK) {
 			begin(c, a);
 			return;
 		}
-		a->to = a->from = c->to = c->from = NULL;
-		refuse(c, code, "%s: %s", c->node->id, text);
-		linger(a);
-		return;
+		if (code > 0) {
+			a->to = a->from = c->to = c->from = NULL;
+			refuse(c, code, "%s: %s", c->node->id, text);
+			linger(a);
+			return;
+		}		/* else a ping that crossed GO */
 	}
 	if (r < 0) {
 		drop(a, "gone when it was called");
@@ -1397,11 +1451,12 @@ on_hello(struct conn *c)
 		refuse_stranger(c, line, n > 0 ? n : 0,
 		    "the first line is no mssh hello");
 	} else if (r > 0) {
-		if (hello_parse(line, &h, &why) < 0) {
+		r = hello_parse(line, &h, &why);
+		c->version = h.version;
+		if (r < 0) {
 			refuse_stranger(c, line, strlen(line), why);
 			return;
 		}
-		c->version = h.version;
 		(h.role == R_AGENT ? agent_hello : client_hello)(c, &h);
 	} else if (expired(c))
 		refuse(c, C_TIMEOUT, "no hello within %d s",
@@ -1530,7 +1585,7 @@ listen_inherited(void)
 	struct peer p;
 	socklen_t len;
 	long n, who;
-	int fd;
+	int fd, on;
 
 	if (!pid || !fds || num_parse(pid, 1, INT_MAX, &who) < 0 ||
 	    who != (long)getpid() || num_parse(fds, 1, MAX_HOSTS, &n) < 0)
@@ -1538,6 +1593,11 @@ listen_inherited(void)
 	for (fd = 3; fd < 3 + n; fd++) {
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		net_blocking(fd, 0);
+		len = sizeof on;
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 ||
+		    !on)
+			die(X_USAGE, "LISTEN_FDS: descriptor %d is no "
+			    "listening socket (ListenStream=, Accept=no)", fd);
 		len = sizeof ss;
 		if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
 			die(X_FAIL, "LISTEN_FDS: descriptor %d:", fd);
@@ -1624,13 +1684,8 @@ on_beat(struct io *io)
 static void
 daemon_start(void)
 {
-	struct rlimit r;
-
 	is_daemon = 1;
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &r);	/* or work with what we have */
-	}
+	max_waiting = proc_raise() / 4;
 	io_init(&beat);
 	io_init(&drained);
 	if (io_add(&beat, -1, on_beat) < 0 || io_add(&drained, -1, finish) < 0)
@@ -1670,7 +1725,7 @@ node_lost(struct node *n, const struct peer *p, int closed)
 	n->seen = reactor_now();
 	n->grace = closed ? LEFT_MS : LOST_MS;
 	if (!halting && !n->claims.n)
-		say_log("%s is offline (last connection from %s closed)",
+		noise(N_NODE, "%s is offline (last connection from %s closed)",
 		    n->id, peer_str(p));
 	claims_win(n);
 }
@@ -1867,6 +1922,7 @@ lookup(struct target *t)
 	if (t->io.added)
 		return;
 	t->got = 0;
+	snprintf(t->why, sizeof t->why, "the resolver failed");
 	if (pipe(p) < 0)
 		goto bad;
 	fcntl(p[0], F_SETFD, FD_CLOEXEC);
@@ -1973,7 +2029,10 @@ on_dial(struct conn *c)
 	if (c->err) {
 		c->try++;
 		conn_fd(c, -1);
-		dial(c);
+		if (t->n)
+			dial(c);
+		else	/* another one has tried them all meanwhile */
+			undialled(c, X_TIMEOUT, strerror(c->err));
 		return;
 	}
 	if (t->n)	/* a lookup may be under way again */
@@ -2036,7 +2095,8 @@ backoff(int answered)
 static void
 slot_lost(struct conn *c, int answered, const char *why)
 {
-	int was = c->phase == IDLE || c->phase == PINGED, ms = 0;
+	static int ms;			/* the pause under way */
+	int was = c->phase == IDLE || c->phase == PINGED;
 
 	if (was) {
 		parked--;
@@ -2046,8 +2106,10 @@ slot_lost(struct conn *c, int answered, const char *why)
 	}
 	slots[c->slot] = NULL;
 	drop(c, why);
-	if (!was || fails)
-		ms = backoff(answered);
+	if (was && !fails)
+		io_after(&retry, ms = 0);
+	else if (retry.heap < 0)
+		io_after(&retry, ms = backoff(answered));
 	if (!was && strcmp(refusal, why)) {
 		snprintf(refusal, sizeof refusal, "%s", why);
 		say_log("cannot register %s at %s: %s; next try in %d.%d s",
@@ -2057,8 +2119,6 @@ slot_lost(struct conn *c, int answered, const char *why)
 	if (!parked)
 		notify("STATUS=not registered at %s: %s", target_str(&server),
 		    why);
-	if (retry.heap < 0)
-		io_after(&retry, ms);
 }
 
 /* Without a node id the IPv4 address that leads to the server is it. */
@@ -2322,11 +2382,11 @@ on_idle(struct conn *c)
 	int r;
 
 	if ((r = hear(c, line)) > 0) {
-		if (!strcmp(line, "PONG") && c->phase == PINGED)
+		if (word_is(line, "PONG") && c->phase == PINGED)
 			enter(c, IDLE);
-		else if (!strcmp(line, "PING") && say(c, "PONG") < 0)
+		else if (word_is(line, "PING") && say(c, "PONG") < 0)
 			r = -1;
-		else if (!strncmp(line, "GO ", 3) || !strcmp(line, "GO")) {
+		else if (word_is(line, "GO")) {
 			go(c, line);
 			return;
 		}
@@ -2334,7 +2394,7 @@ on_idle(struct conn *c)
 	if (r < 0)
 		slot_lost(c, 1, r == -2 ? "no line of the protocol" :
 		    "the connection was closed");
-	else if (r > 0 || !expired(c))
+	else if (!expired(c))
 		return;
 	else if (c->phase == IDLE)
 		ping(c);
@@ -2389,6 +2449,7 @@ redial(int sig)
 {
 	int i;
 
+	(void)sig;
 	say_log("redialling %s", target_str(&server));
 	fails = 0;
 	*refusal = '\0';
@@ -2396,8 +2457,6 @@ redial(int sig)
 		server.n = 0;
 	for (i = 0; i < cfg.spare; i++)
 		if (slots[i]) {
-			if (sig == 0 && slots[i]->phase >= GREET)
-				continue;
 			if (slots[i]->phase == IDLE ||
 			    slots[i]->phase == PINGED)
 				parked--;
@@ -2407,8 +2466,9 @@ redial(int sig)
 	io_after(&retry, 0);
 }
 
-/* A link or an address has changed: parked connections are tested, whoever
- * is waiting or dialling does not wait any longer. */
+/* A link or an address has changed: parked connections are tested, and who
+ * waits for the next try does not wait any longer.  Dials under way go on: a
+ * link that flaps would stop them for ever. */
 static void
 on_nudge(struct io *io)
 {
@@ -2421,18 +2481,20 @@ on_nudge(struct io *io)
 			ping(slots[i]);
 		}
 	if (idle < cfg.spare && !parked)
-		redial(0);
+		io_after(&retry, 0);
 }
 
 static void
 on_watch(struct io *io)
 {
 	char b[4096];
+	ssize_t n;
 
 	if (!(io->ready & IO_R))
 		return;
-	while (recv(io->fd, b, sizeof b, 0) > 0)
-		;
+	do	/* an overrun says that there was more than we know */
+		n = recv(io->fd, b, sizeof b, 0);
+	while (n > 0 || (n < 0 && errno == ENOBUFS));
 	io->ready &= ~IO_R;
 	if (nudge.heap < 0)
 		io_after(&nudge, 500);
@@ -2491,8 +2553,8 @@ static int in_flags = -1, out_flags = -1;
 static void
 restore(void)
 {
-	net_flags(0, in_flags);
 	net_flags(1, out_flags);
+	net_flags(0, in_flags);	/* last: the older ones where both are one */
 }
 
 static void
@@ -2516,11 +2578,12 @@ static int
 proxy_idle(void)
 {
 	static uint64_t before;
+	static int looks;
 	uint64_t now = in ? in->out.total : 0;
-	int idle = now == before;
 
+	looks = now != before || (in && in->out.held) ? 0 : looks + 1;
 	before = now;
-	return idle;
+	return looks >= 2;
 }
 
 static struct conn *
@@ -2607,6 +2670,8 @@ on_ask(struct conn *c)
 	if (in->out.eof)
 		shutdown(c->io.fd, SHUT_WR);
 	out = stdio(1, &out_flags);
+	if (out->io.ready & IO_U || isatty(1))
+		c->io.ready |= IO_U;	/* no splice(2), as with O_APPEND */
 	out->from = c;
 	c->to = out;
 	enter(c, RELAY);

@@ -108,6 +108,16 @@ word_get(const char *line, const char *name, char *out, size_t size)
 	return -1;
 }
 
+/* Is word the first one of line? */
+static inline int
+word_is(const char *line, const char *word)
+{
+	size_t n = strlen(word);
+
+	line += strspn(line, " ");
+	return !strncmp(line, word, n) && (line[n] == ' ' || !line[n]);
+}
+
 /* A decimal number from lo to hi, and nothing else. */
 static inline int
 num_parse(const char *s, long lo, long hi, long *out)
@@ -231,7 +241,7 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 enum role { R_AGENT, R_CLIENT };
 
 struct hello {
-	int version;			/* 1 or 2 */
+	int version;			/* 1 or 2; 0: no hello at all */
 	enum role role;
 	char node[NODE_LEN + 1];	/* lower case */
 	uint64_t run;			/* agent: which process; 0 unknown */
@@ -248,7 +258,6 @@ hello_parse(const char *line, struct hello *h, const char **why)
 
 	memset(h, 0, sizeof *h);
 	*why = "the first line is no mssh hello";
-	h->version = 1;
 	if (word_next(&s, w, sizeof w) <= 0)
 		return -1;
 	if (!strcmp(w, "MSSH/2")) {
@@ -263,6 +272,8 @@ hello_parse(const char *line, struct hello *h, const char **why)
 		h->role = R_CLIENT;
 	else
 		return -1;
+	if (!h->version)
+		h->version = 1;
 	word_next(&s, w, sizeof w);
 	if ((bad = node_parse(w, h->node, 0))) {
 		*why = bad;

@@ -13,6 +13,7 @@
 #define _DARWIN_C_SOURCE
 
 #include <sys/types.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <netinet/in.h>
@@ -230,6 +231,17 @@ backend_open(void)
 	return 0;
 }
 
+static void
+backend_del(struct io *io)
+{
+	struct kevent k;
+
+	EV_SET(&k, io->fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	kevent(kq, &k, 1, NULL, 0, NULL);
+	EV_SET(&k, io->fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
+	kevent(kq, &k, 1, NULL, 0, NULL);
+}
+
 static int
 backend_add(struct io *io)
 {
@@ -246,20 +258,15 @@ backend_add(struct io *io)
 	r = kevent(kq, &k, 1, NULL, 0, NULL);
 	EV_SET(&k, io->fd, EVFILT_WRITE, EV_ADD | EV_CLEAR, 0, 0, io);
 	w = kevent(kq, &k, 1, NULL, 0, NULL);
-	if (r < 0 && w < 0 && errno != ENOMEM)
-		errno = EPERM;
+	if ((r < 0 || w < 0) && (errno == ENOMEM || errno == EBADF)) {
+		r = errno;
+		backend_del(io);
+		errno = r;
+		return -1;
+	}
+	if (r < 0 && w < 0)
+		errno = EPERM;		/* no filter knows such a file */
 	return r < 0 && w < 0 ? -1 : 0;
-}
-
-static void
-backend_del(struct io *io)
-{
-	struct kevent k;
-
-	EV_SET(&k, io->fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
-	kevent(kq, &k, 1, NULL, 0, NULL);
-	EV_SET(&k, io->fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
-	kevent(kq, &k, 1, NULL, 0, NULL);
 }
 
 static int
@@ -900,6 +907,26 @@ proc_fork(void)
 	return pid;
 }
 
+/* As many descriptors as the system allows, for us alone: a child may be a
+ * login, or use select(2). */
+static struct rlimit fds;
+static int raised;
+
+int
+proc_raise(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &fds) < 0)
+		return 64;
+	r = fds;
+	r.rlim_cur = r.rlim_max;
+	raised = setrlimit(RLIMIT_NOFILE, &r) == 0;
+	if (!raised)
+		r.rlim_cur = fds.rlim_cur;
+	return r.rlim_cur > INT_MAX ? INT_MAX : (int)r.rlim_cur;
+}
+
 void
 proc_keep(int fd)
 {
@@ -918,6 +945,8 @@ proc_spawn(const char *cmd, int fd, char *const env[])
 	net_blocking(fd, 1);
 	if ((pid = proc_fork()) != 0)
 		return pid;
+	if (raised)
+		setrlimit(RLIMIT_NOFILE, &fds);
 	for (; *env; env++)
 		putenv(*env);
 	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1)
@@ -1136,13 +1165,18 @@ pull_splice(struct duct *d, struct io *from, struct io *to)
 	return -1;
 }
 
+/* Passes the end of file on.  A pipe that is closed may be shared: it gets its
+ * flags back; nobody waits for the end of a terminal. */
 static int
 finish(struct duct *d, struct io *to)
 {
 	d->eof = 1;
 	rest(d);
-	if (!d->keep && shutdown(to->fd, SHUT_WR) < 0 && errno == ENOTSOCK)
+	if (!d->keep && shutdown(to->fd, SHUT_WR) < 0 && errno == ENOTSOCK &&
+	    !isatty(to->fd)) {
+		net_blocking(to->fd, 1);
 		io_close(to);
+	}
 	return DUCT_DONE;
 }
 
