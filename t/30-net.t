@@ -235,6 +235,11 @@ for how in open drop reset; do
 	esac
 	net_six $how
 	mark server
+	at node
+	# An interface that flaps all the time must not stop the dialling.
+	[ $how != drop ] || start flap perl -e 'for (;;) {
+	    system "ip addr add 10.9.9.9/32 dev lo"; sleep 1;
+	    system "ip addr del 10.9.9.9/32 dev lo"; sleep 1 }'
 	t0=$(now)
 	box
 	ok "IPv6 $how: registers" wait_log agent-box 'parked at' 40
@@ -245,6 +250,7 @@ for how in open drop reset; do
 	ok "IPv6 $how: a login works" reach 60
 	note "IPv6 $how: a login took $(took "$t0") s"
 	[ $how = reset ] || stop agent-box
+	[ $how != drop ] || stop flap
 done
 net_six open
 

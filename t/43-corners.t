@@ -1,0 +1,214 @@
+#!/bin/sh
+# 43-corners.t - what happens when two things meet: a queue and a hang-up, a
+# deadline and a line, an end of file and a reset, a proxy and a shared file
+# shellcheck disable=SC2016	# quoted programs
+t/need script perl ps || exit 1
+# shellcheck source=t/lib.sh
+. t/lib.sh
+
+tree=$MSSH
+
+"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
+
+talk() {
+	"$T/peer" talk "$SRV" "$@"
+}
+
+# as NAME STEP...: a conversation in the background.
+as() {
+	name_=$1
+	shift
+	start "$name_" "$T/peer" talk "$SRV" "$@"
+}
+
+# fine NAME: it came to its end as it should.
+fine() {
+	wait_gone "$1" 40 && cat "$T/$1.log" && [ "$rc" = 0 ]
+}
+
+start svc "$T/peer" serve
+wait_log svc 'listening on' || bail 'no service'
+SSHD_PORT=$(sed -n 's/listening on //p' "$T/svc.log")
+server -v
+agent web
+
+# ---- lines
+
+ok 'PING with words is a PING' talk 'send=MSSH/2 agent words run=1\n' \
+    line=OK 'send=PING t=1 x\n' line=PONG 'send= PING \n' line=PONG
+ok 'PINGED is no PING' talk 'send=MSSH/2 agent words run=1\n' \
+    line=OK 'send=PINGED\n' quiet=300
+ok 'a bad hello of version 1 is answered in version 1' \
+    talk 'send=CLIENT a/b\n' 'line=ERROR: ' eof
+
+# ---- the queue
+
+# Silent clients that waited for a node do not all reach it at once.
+start crowd perl -MIO::Socket::INET -e 'my @all; for (1 .. 40) {
+    my $s = IO::Socket::INET->new($ARGV[0]) or die; push @all, $s;
+    syswrite $s, "MSSH/2 client quiet wait=30\n" }
+    $| = 1; print "up\n"; sleep 60' "$SRV"
+wait_log crowd up
+waiting() {
+	[ "$(log_count server '-> waiting')" -ge "$1" ]
+}
+ok '40 silent clients wait' wait_for 10 waiting 40
+agent quiet
+ok 'the node comes: some are served' wait_log agent-quiet ': to sshd'
+ok 'the others must speak first' wait_log server '-> speak'
+is "$(log_count agent-quiet ': to sshd')" 4 'four of them are served at once'
+is "$(log_count server '-> speak')" 36 'the others have an early OK'
+ok 'who speaks is served meanwhile' talk 'send=MSSH/2 client quiet\necho\nx' \
+    line=OK expect=x fin eof
+stop crowd
+stop agent-quiet
+
+# Who was called in vain is the first in the queue again, from its first byte.
+as dies 'send=MSSH/2 agent row run=1\n' line=OK tell=parked line=GO \
+    tell=called line=x
+wait_log dies parked
+mark server
+as one 'send=MSSH/2 client row wait=30\none' line=OK expect=1
+wait_log dies called
+as two 'send=MSSH/2 client row wait=30\ntwo' line=OK expect=2
+wait_for 10 waiting 1
+stop dies
+as lives 'send=MSSH/2 agent row run=2\n' line=OK line=GO expect=one \
+    'send=READY\n1' tell=served gone
+ok 'the one that was called first is served first' fine one
+ok 'its first bytes arrive once' wait_log lives served
+as lives2 'send=MSSH/2 agent row run=2 slot=1\n' line=OK line=GO expect=two \
+    'send=READY\n2' gone
+ok 'then the next one' fine two
+
+# The same where the one that takes over is of version 1.
+as dies 'send=MSSH/2 agent mix run=1\n' line=OK tell=parked line=GO \
+    tell=called line=x
+wait_log dies parked
+as one 'send=MSSH/2 client mix wait=30\none' line=OK expect=1
+wait_log dies called
+mark server
+as old 'send=AGENT mix\n' line=OK expect=one send=1 gone
+wait_log server '-> claim'
+stop dies
+ok 'called in vain, then an agent of version 1: all bytes arrive' fine one
+
+# Who leaves while it is being called takes no further connection.
+as mute 'send=MSSH/2 agent left run=1\n' line=OK tell=parked line=GO \
+    tell=called gone
+wait_log mute parked
+mark server
+as leaver 'send=MSSH/2 client left wait=60\n' line=OK
+wait_log mute called
+stop leaver
+ok 'a client that leaves while it is called: the server sees it' \
+    wait_log server 'the client gave up'
+is "$(log_count server '-> waiting')" 0 'it is not in the queue'
+fine mute >"$T/ok.out"
+
+# ---- half-closed, then reset: nobody reads that side any more
+
+agent job --exec 'exec 1>&-; cat >/dev/null; sleep 100'
+as half 'send=MSSH/2 client job\nx' line=OK fin wait=300 rst
+ok 'a half-closed client resets: the session ends' \
+    wait_log server ' job from ' 30
+ok 'and the log says why' sh -c 'grep " job from " "$T/server.log" |
+    grep -e "Connection reset" -e "Broken pipe"'
+stop agent-job
+
+# ---- descriptors
+
+cat >"$T/few" <<END
+#!/bin/sh
+ulimit -S -n \$FEW
+exec "$tree" "\$@"
+END
+chmod 755 "$T/few"
+FEW=512
+export FEW
+MSSH=$T/few
+agent limit --exec 'ulimit -S -n'
+ok '--exec gets the limit of descriptors that the agent was given' \
+    talk 'send=MSSH/2 client limit\nx' line=OK line=512 gone
+stop agent-limit
+stop agent-web
+stop server
+cat >"$T/few" <<END
+#!/bin/sh
+ulimit -n 64
+exec "$tree" "\$@"
+END
+server
+start crowd perl -MIO::Socket::INET -e 'my @all; for (1 .. 60) {
+    my $s = IO::Socket::INET->new($ARGV[0]) or last; push @all, $s;
+    syswrite $s, "MSSH/2 client nobody$_ wait=86400\nx" }
+    $| = 1; print "up\n"; sleep 60' "$SRV"
+wait_log crowd up
+MSSH=$tree
+agent web
+ok 'with 64 descriptors, 60 clients that wait for a day leave room' \
+    talk 'send=MSSH/2 client web\necho\nx' line=OK expect=x fin eof
+ok 'the others were told' log_has server 'clients wait for nodes already'
+stop crowd
+
+# A socket from systemd that does not listen would make accept(2) spin.
+ok 'LISTEN_FDS: a socket that does not listen is refused' sh -c '
+    perl -MIO::Socket::INET -e "my \$s = IO::Socket::INET->new(
+	LocalAddr => q(127.0.0.1), Proto => q(udp)) or die;
+	POSIX::dup2(fileno \$s, 3); \$ENV{LISTEN_PID} = \$\$;
+	\$ENV{LISTEN_FDS} = 1; \$^F = 9; exec @ARGV" -MPOSIX "$MSSH" server \
+	--port 0 2>"$T/listen"; [ $? = 2 ] && grep "no listening" "$T/listen"'
+
+# ---- what the proxy leaves behind
+
+big() {
+	"$T/peer" talk "$SRV" 'send=MSSH/2 client web\nxfer 3000000 0\n' \
+	    line=OK "$@"
+}
+(printf 'xfer 3000000 0\n'; sleep 20) |
+    "$MSSH" proxy web --server "$SRV" >>"$T/appended" 2>"$T/err" &
+echo $! >>"$T/pids"
+appended() {
+	[ "$(wc -c <"$T/appended")" -eq 3000000 ]
+}
+ok 'proxy >>file: all bytes arrive' wait_for 10 appended
+is "$(cat "$T/err")" '' 'proxy >>file: no complaint'
+
+cat >"$T/flags" <<'END'
+use Fcntl;
+for (0, 1) {
+	open my $f, "+<&=", $_;
+	print fcntl($f, F_GETFL, 0) & O_NONBLOCK ? "nonblocking\n"
+	    : "as it was\n";
+}
+END
+# flags CMD: the flags of a terminal after CMD has run on it.
+flags() {
+	echo "{ $1; } 2>/dev/null; perl $T/flags" >"$T/line"
+	script -qec "sh $T/line" /dev/null </dev/null | tr -d '\r' |
+	    grep -e nonb -e was | sort | uniq -c | sed 's/^ *//'
+}
+p="$MSSH proxy web --server $SRV"
+is "$(flags "$p </dev/null")" '2 as it was' \
+    'a terminal after proxy </dev/null'
+is "$(flags "timeout --foreground -s INT 1 $p")" '2 as it was' \
+    'a terminal after an interrupt'
+is "$(flags "$p <$T/line")" '2 as it was' 'a terminal after the far end'
+
+# ---- many spares and a name: no storm of dials
+
+closed=$(free_port)
+start agent-storm "$MSSH" agent storm --spare 16 -v \
+    --server "localhost:$closed"
+wait_log agent-storm 'cannot register'
+sleep 4
+n=$(log_count agent-storm '-> dial')
+note "$n dials in 4 s"
+ok 'a host name and 16 spares: dials stay few' [ "$n" -le 200 ]
+stop agent-storm
+
+stop agent-web
+is "$rc" 0 'the agent ends with 0'
+stop server
+is "$rc" 0 'the server ends with 0'
+finish
