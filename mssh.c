@@ -124,7 +124,8 @@ struct conn {
 	int16_t err;		/* what became of the last one */
 	unsigned agent : 1;	/* counted in node->agents */
 	unsigned silent : 1;	/* counted in node->silent */
-	unsigned early : 1;	/* the client had its OK already */
+	unsigned early : 1;	/* the client has its OK, or wants none */
+	unsigned ssh : 1;	/* and is an SSH client, by its own word */
 	unsigned first : 1;	/* ended its side first */
 	unsigned sshd : 1;	/* agent: the connection to sshd */
 	int32_t pid;		/* agent: who serves the session, and */
@@ -925,8 +926,8 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_end(ap);
 	noise(N_REFUSAL, "refused %s: %.100s", peer_str(&c->peer), why);
 	if (c->early) {
-		n = recv(c->io.fd, b, 4, MSG_PEEK) == 4 && !memcmp(b, "SSH-", 4)
-		    ? ssh_refusal(ssh, why) : 0;
+		n = c->ssh || (recv(c->io.fd, b, 4, MSG_PEEK) == 4 &&
+		    !memcmp(b, "SSH-", 4)) ? ssh_refusal(ssh, why) : 0;
 		if (n && send(c->io.fd, ssh, n, MSG_NOSIGNAL) < 0)
 			n = 0;
 	} else if (c->version == 1)
@@ -940,8 +941,8 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 static void
 refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
 {
-	static const char text[] = "This is an mssh rendezvous server: it "
-	    "speaks neither SSH, HTTP nor TLS. See mssh(1).";
+	static const char text[] = "this is a rendezvous server: it speaks "
+	    "neither SSH, HTTP nor TLS by itself, see mssh(1)";
 	static const char alert[] = "\x15\x03\x01\x00\x02\x02\x46";
 	unsigned char b[512];
 	int len = 0;
@@ -1355,6 +1356,7 @@ client_hello(struct conn *c, const struct hello *h)
 	}
 	list_del(c);
 	attach(c, n);
+	c->early = c->ssh = h->early;
 	c->run = next_id++;
 	c->since = reactor_now() + h->wait * 1000;	/* waits until then */
 	pair(c);
@@ -2606,25 +2608,8 @@ on_stdio(struct conn *c)
 	phases[c->phase].fn(c);
 }
 
-static void
-ask(struct conn *c)
-{
-	if (say(c, "MSSH/2 client %s wait=%ld", cfg.node, cfg.wait) < 0)
-		die(X_UNREACHABLE, "cannot reach the server %s:",
-		    target_str(&server));
-	enter(c, ASK);
-	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
-	if (cfg.fdpass)
-		return;
-	/* what ssh has to say travels right behind the hello */
-	in = stdio(0, &in_flags);
-	in->to = c;
-	c->from = in;
-	in->out.keep = 1;	/* an end before OK would say: I gave up */
-	if (isatty(0))
-		in->io.ready |= IO_U;
-}
-
+/* ssh gets the socket before the server has answered: what it says first is
+ * on its way a round trip earlier, and a refusal is said in SSH. */
 static void
 pass(struct conn *c)
 {
@@ -2635,9 +2620,28 @@ pass(struct conn *c)
 	net_user_timeout(fd, 60000);
 	net_blocking(fd, 1);
 	if (net_pass(1, fd) < 0)
-		die(X_USAGE, "--fdpass wants a socket as standard output "
-		    "(ssh's ProxyUseFdpass=yes):");
+		die(X_FAIL, "cannot hand the connection to ssh:");
 	exit(0);
+}
+
+static void
+ask(struct conn *c)
+{
+	if (say(c, "MSSH/2 client %s wait=%ld%s", cfg.node, cfg.wait,
+	    cfg.fdpass ? " early=1" : "") < 0)
+		die(X_UNREACHABLE, "cannot reach the server %s:",
+		    target_str(&server));
+	if (cfg.fdpass)
+		pass(c);
+	enter(c, ASK);
+	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
+	/* what ssh has to say travels right behind the hello */
+	in = stdio(0, &in_flags);
+	in->to = c;
+	c->from = in;
+	in->out.keep = 1;	/* an end before OK would say: I gave up */
+	if (isatty(0))
+		in->io.ready |= IO_U;
 }
 
 static void
@@ -2664,8 +2668,6 @@ on_ask(struct conn *c)
 			c->io.ready |= IO_R;	/* its answer says why */
 		return;
 	}
-	if (cfg.fdpass)
-		pass(c);
 	in->out.keep = 0;
 	if (in->out.eof)
 		shutdown(c->io.fd, SHUT_WR);
@@ -2682,7 +2684,12 @@ static int
 run_proxy(void)
 {
 	struct conn *c;
+	socklen_t len = sizeof(int);
+	int type;
 
+	if (cfg.fdpass && (getsockopt(1, SOL_SOCKET, SO_TYPE, &type, &len) < 0))
+		die(X_USAGE, "--fdpass wants a socket as standard output: it is "
+		    "for ssh with ProxyUseFdpass=yes");
 	target_init(&server, cfg.server, "--server");
 	atexit(restore);
 	reactor_signal(SIGINT, on_quit);
@@ -3097,6 +3104,14 @@ push_proxy(void)
 	push_option("HostName=%s", name);
 }
 
+/* A server that says nothing must not hold ssh for ever; behind the options
+ * of the person, whose word counts first. */
+static void
+push_timeout(void)
+{
+	push_option("ConnectTimeout=%ld", phases[ASK].ms / 1000 + cfg.wait);
+}
+
 static int
 run_ssh(void)
 {
@@ -3104,7 +3119,7 @@ run_ssh(void)
 	char **opts, *id;
 	int i, nopts = 0, k;
 
-	argv_ssh = calloc(nargs + 16, sizeof *argv_ssh);
+	argv_ssh = calloc(nargs + 24, sizeof *argv_ssh);
 	opts = calloc(nargs + 1, sizeof *opts);
 	if (!argv_ssh || !opts)
 		die(X_FAIL, "no memory:");
@@ -3142,6 +3157,7 @@ run_ssh(void)
 	}
 	for (k = 0; k < nopts; k++)
 		push_arg(opts[k]);
+	push_timeout();
 	push_arg("--");
 	push_arg(who);
 	for (; i < nargs; i++)

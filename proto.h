@@ -247,6 +247,7 @@ struct hello {
 	uint64_t run;			/* agent: which process; 0 unknown */
 	long slot;			/* agent: which of its connections */
 	long wait;			/* client: s it would wait */
+	long early;			/* client: 1: it is ssh by now */
 };
 
 /* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
@@ -289,6 +290,9 @@ hello_parse(const char *line, struct hello *h, const char **why)
 	if (word_get(s, "wait", w, sizeof w) >= 0 &&
 	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
 		return *why = "wait= wants seconds, at most 86400", -1;
+	if (word_get(s, "early", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->early) < 0)
+		return *why = "early= wants 0 or 1", -1;
 	return 0;
 }
 
@@ -345,17 +349,18 @@ sniff(const unsigned char *b, size_t n)
 }
 
 /* An SSH server's identification and a plain SSH_MSG_DISCONNECT that carries
- * text (RFC 4253 4.2, 6, 11.1; reason 7: service not available).  ssh shows
- * the text to its user.  Returns the length; out must have 512 bytes. */
+ * "mssh: text" (RFC 4253 4.2, 6, 11.1; reason 7: service not available).  ssh
+ * shows it to its user.  Returns the length; out must have 512 bytes. */
 static inline size_t
 ssh_refusal(unsigned char *out, const char *text)
 {
 	static const char id[] = "SSH-2.0-mssh\r\n";
-	size_t n = sizeof id - 1, len = strlen(text), pay, pad;
+	char says[400];
+	size_t n = sizeof id - 1, len, pay, pad;
 	unsigned char *p = out + n;
 
-	if (len > 400)
-		len = 400;
+	snprintf(says, sizeof says, "mssh: %s", text);
+	len = strlen(says);
 	memcpy(out, id, n);
 	pay = 1 + 4 + 4 + len + 4;
 	pad = 8 - (5 + pay) % 8;
@@ -369,7 +374,7 @@ ssh_refusal(unsigned char *out, const char *text)
 	p[9] = 7;
 	p[12] = len >> 8;
 	p[13] = len & 0xff;
-	memcpy(p + 14, text, len);
+	memcpy(p + 14, says, len);
 	return n + 5 + pay + pad;
 }
 

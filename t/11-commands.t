@@ -123,7 +123,8 @@ agent demo
 agent dead --ssh-port "$closed"
 fails 3 "127.0.0.1:$closed.*refused" m proxy demo --server "127.0.0.1:$closed"
 fails 4 'nosuch.*offline' m proxy nosuch --server "$SRV"
-fails 4 'nosuch.*offline' m proxy nosuch.mssh --server "$SRV" --fdpass
+fails 4 'nosuch.*offline' m proxy nosuch.mssh --server "$SRV"
+fails 2 'socket' m proxy demo --server "$SRV" --fdpass
 fails 6 'dead.*(sshd|reach|refused)' m proxy dead --server "$SRV"
 
 # listener NAME CODE: a server that does CODE to each connection $c.
@@ -176,7 +177,7 @@ for c in 0 1 5 127 255; do
 done
 run msh nosuch true
 is "$st" 255 'mssh user@node: a node that is offline'
-ok 'its sentence' grep -q '^mssh: nosuch is offline' "$T/err"
+ok 'its sentence' grep -q 'mssh: nosuch is offline' "$T/err"
 run msh dead true
 is "$st" 255 'mssh user@node: a dead sshd'
 ok 'its sentence' grep -q 'mssh: .*dead' "$T/err"
@@ -232,7 +233,8 @@ fake() {
 words() {
 	fake "$@" 2>/dev/null
 	[ $? -eq 43 ] || echo 'ssh was not run, or its code got lost'
-	tr '\n' '|' <"$T/argv" | sed 's/^.*|HostName=[^|]*|//'
+	tr '\n' '|' <"$T/argv" |
+	    sed 's/^.*|HostName=[^|]*|//; s/-o|ConnectTimeout=35|--|/--|/'
 }
 
 H='--server 127.0.0.1:1'
@@ -262,6 +264,10 @@ is "$(words a@demo $H -J jump -W x:1)" '-J|jump|-W|x:1|--|a@demo|' \
     'ssh: options with an argument'
 }
 is "$(cat "$T/shell")" /bin/sh 'ssh: SHELL is /bin/sh'
+fake a@demo --server 127.0.0.1 --wait 600 -o ConnectTimeout=7 2>/dev/null
+is "$(grep -n ConnectTimeout= "$T/argv" | sed 's/.*:/:/' | tr '\n' ' ')" \
+    ':ConnectTimeout=7 :ConnectTimeout=635 ' \
+    'ssh: a time limit, --wait included, behind the options of the person'
 fake a@demo --server 10.0.0.1 2>/dev/null
 ok 'HostName without the usual port' grep -qx HostName=demo.10.0.0.1.mssh \
     "$T/argv"

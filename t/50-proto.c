@@ -573,6 +573,10 @@ refusal_good(const unsigned char *b, size_t n, const char *text, size_t len)
 {
 	const unsigned char *p = memchr(b, '\n', n);
 	size_t rest, plen, pad;
+	char says[512];
+
+	snprintf(says, sizeof says, "mssh: %.*s", (int)len, text);
+	len += 6;
 
 	if (!p || p == b || p[-1] != '\r' || memcmp(b, "SSH-2.0-", 8))
 		return 0;
@@ -581,7 +585,7 @@ refusal_good(const unsigned char *b, size_t n, const char *text, size_t len)
 	pad = p[4];
 	return plen + 4 == rest && rest % 8 == 0 && rest >= 16 && pad >= 4 &&
 	    p[5] == 1 && be32(p + 6) == 7 && be32(p + 10) == len &&
-	    !memcmp(p + 14, text, len) && be32(p + 14 + len) == 0 &&
+	    !memcmp(p + 14, says, len) && be32(p + 14 + len) == 0 &&
 	    1 + 13 + len + pad == plen;
 }
 
@@ -592,21 +596,21 @@ test_refusal(void)
 	const char *text;
 	size_t n, len, bad = 0;
 
-	for (len = 0; len <= 400; len++) {
+	for (len = 0; len <= 393; len++) {
 		memset(buf, 0xa5, sizeof buf);
 		text = rep('t', len);
 		n = ssh_refusal(buf, text);
 		bad += n > 512 || !refusal_good(buf, n, text, len) ||
 		    buf[n] != 0xa5;
 	}
-	is_num((long)bad, 0, "ssh_refusal: every length from 0 to 400");
+	is_num((long)bad, 0, "ssh_refusal: every length from 0 to 393");
 	text = rep('t', 1000);
 	memset(buf, 0xa5, sizeof buf);
 	n = ssh_refusal(buf, text);
-	ok(n <= 512 && refusal_good(buf, n, text, 400) && buf[n] == 0xa5,
-	    "ssh_refusal: a longer text is cut at 400");
-	n = ssh_refusal(buf, "mssh: web is offline");
-	ok(refusal_good(buf, n, "mssh: web is offline", 20),
+	ok(n <= 512 && refusal_good(buf, n, text, 393) && buf[n] == 0xa5,
+	    "ssh_refusal: a longer text is cut at 393");
+	n = ssh_refusal(buf, "web is offline");
+	ok(refusal_good(buf, n, "web is offline", 14),
 	    "ssh_refusal: says it");
 }
 

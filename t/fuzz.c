@@ -129,7 +129,9 @@ fuzz_hello(const char *line)
 		assert(!node_parse(h.node, two, 0) && !strcmp(h.node, two));
 		assert(h.slot >= 0 && h.slot <= 63);
 		assert(h.wait >= 0 && h.wait <= WAIT_MAX);
-		assert(h.version == 2 || (!h.run && !h.slot && !h.wait));
+		assert(h.early == 0 || h.early == 1);
+		assert(h.version == 2 || (!h.run && !h.slot && !h.wait &&
+		    !h.early));
 	}
 	code = reply_parse(line, &text);
 	assert(code >= -1 && code < C_MAX);
