@@ -104,7 +104,7 @@ agent near --spare 4
 
 # ---- receivers that stop reading, and read on when $T/release is there
 
-head -c 134217728 /dev/urandom >"$T/blob"
+head -c 67108864 /dev/urandom >"$T/blob"
 sum=$(sha256sum <"$T/blob")
 cat >"$T/held" <<END
 #!/bin/sh
