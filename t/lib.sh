@@ -195,8 +195,9 @@ wait_for() {
 
 # log_has NAME TEXT: since the last mark.
 log_has() {
-	tail -n +"$(($(cat "$T/$1.mark" 2>/dev/null || echo 0) + 1))" \
-	    "$T/$1.log" | grep -F -e "$2"
+	mark_=0
+	[ ! -f "$T/$1.mark" ] || read -r mark_ <"$T/$1.mark"
+	tail -n +$((mark_ + 1)) "$T/$1.log" | grep -F -e "$2"
 }
 
 # log_count NAME TEXT: prints how many lines hold TEXT, since the last mark.
@@ -256,7 +257,14 @@ wait_gone() {
 
 # gone PID: is that process, a child of ours, no more?
 gone() {
-	[ "$(ps -o ppid= -p "$1" | tr -d ' ')" != $$ ]
+	if [ ! -r /proc/self/stat ]; then
+		[ "$(ps -o ppid= -p "$1" | tr -d ' ')" != $$ ]
+		return
+	fi
+	# Often asked, so without a process: pid (name) state ppid ...
+	read -r stat_ 2>/dev/null <"/proc/$1/stat" || return 0
+	stat_=${stat_##*) ? }
+	[ "${stat_%% *}" != $$ ]
 }
 
 # stop NAME [SIGNAL]
