@@ -722,6 +722,9 @@ flow(struct conn *from, struct conn *to)
 {
 	int done = from->out.eof;
 
+	/* close(2) will pass the second end of file on */
+	if (is_daemon && to->out.eof)
+		from->out.keep = 1;
 	switch (duct_move(&from->out, &from->io, &to->io)) {
 	case DUCT_MORE:
 		from->io.bulk = 1;
@@ -1011,10 +1014,6 @@ park(struct conn *c)
 	c->agent = 1;
 	list_add(&n->parked, c);
 	enter(c, PARKED);
-	if (io_lazy(&c->io, 1) < 0) {
-		drop(c, "cannot watch it");
-		return;
-	}
 	if (c->version == 1)	/* has no pings: TCP keepalive watches it */
 		io_after(&c->io, -1);
 	io_again(&c->io);
@@ -1135,6 +1134,9 @@ on_parked(struct conn *c)
 	if ((r = hear(c, line)) > 0) {
 		io_after(&c->io, phases[PARKED].ms);
 		claims_fail(c->node);
+		/* it waits in earnest: only now that is worth two calls */
+		if (io_lazy(&c->io, 1) < 0)
+			r = -1;
 		if (word_is(line, "PING") && say(c, "PONG") < 0)
 			r = -1;
 	}
@@ -1171,7 +1173,12 @@ static unsigned char first[COPY_LEN];	/* a client's first bytes */
 static ssize_t
 peek(struct conn *c)
 {
-	return recv(c->io.fd, first, sizeof first, MSG_PEEK);
+	ssize_t n = recv(c->io.fd, first, sizeof first, MSG_PEEK);
+
+	/* that was all of it: an edge will tell of more */
+	if (n > 0 && n < COPY_LEN && !(c->io.ready & (IO_H | IO_U)))
+		c->io.ready &= ~IO_R;
+	return n;
 }
 
 /* A client that has not said a word costs sshd a process, so there is little
@@ -1213,6 +1220,8 @@ begin(struct conn *c, struct conn *a)
 		drop(c, "gone");
 		return;
 	}
+	if (!c->copied)		/* what peek() saw is still there */
+		c->io.ready |= IO_R;
 	c->out.total = c->copied;
 	c->since = reactor_now();
 	list_add(&live, c);
@@ -1221,12 +1230,12 @@ begin(struct conn *c, struct conn *a)
 	on_relay(c);
 }
 
-/* Tells a parked agent that a client is here.  -1: it is gone already. */
+/* Tells a parked agent that a client is here, n of whose first bytes are in
+ * first.  -1: it is gone already. */
 static int
-call(struct conn *a, struct conn *c)
+call(struct conn *a, struct conn *c, ssize_t n)
 {
 	char b[LINE_LEN + COPY_LEN];
-	ssize_t n;
 	int len;
 
 	list_del(a);
@@ -1236,7 +1245,6 @@ call(struct conn *a, struct conn *c)
 	if (a->version == 2) {
 		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx\n",
 		    peer_str(&c->peer), (unsigned long long)c->run);
-		n = peek(c);
 		c->copied = n > 0 ? n : 0;
 		memcpy(b + len, first, c->copied);
 		len += c->copied;
@@ -1269,14 +1277,13 @@ offline(struct conn *c)
 		refuse(c, C_OFFLINE, "%s is offline (never seen here)", n->id);
 }
 
-/* May c be paired now?  One that has not said a word may have to speak first,
- * with its OK in hand.  0: no, and c may be gone. */
+/* May c, of whose first bytes n are here, be paired now?  One that has not said
+ * a word may have to speak first, with its OK in hand.  0: no, and c may be
+ * gone. */
 static int
-may_pair(struct conn *c)
+may_pair(struct conn *c, ssize_t n)
 {
-	ssize_t n;
-
-	if (c->silent || (n = peek(c)) > 0)
+	if (c->silent || n > 0)
 		return 1;
 	if (n == 0 && c->version == 2) {
 		drop(c, "the client gave up");
@@ -1327,13 +1334,15 @@ pair(struct conn *c)
 	struct node *n = c->node;
 	struct conn *a;
 	int64_t left = c->since - reactor_now();
+	ssize_t got;
 
 	list_del(c);
-	if (n->parked.n && !may_pair(c))
-		return;
 	while (n->parked.n) {
+		got = peek(c);
+		if (!may_pair(c, got))
+			return;
 		a = n->parked.head->prev;
-		if (call(a, c) == 0)
+		if (call(a, c, got) == 0)
 			return;
 		drop(a, "gone when it was called");
 	}
@@ -1512,6 +1521,7 @@ on_listen(struct io *io)
 			full(io);
 			return;
 		}
+		c->io.sole = 1;
 		peer_set(&c->peer, &ss);
 		list_add(&strangers, c);
 		enter(c, HELLO);

@@ -71,7 +71,7 @@ static struct io queues[3];		/* sentinels */
 static struct deadline *heap;
 static size_t nheap, nadded, room;
 static int64_t clock_ms;
-static int halted, maxfd = 2;
+static int halted, maxfd = 2, forked;
 
 static struct io sigio;
 static int sigpipe[2] = { -1, -1 };
@@ -155,8 +155,8 @@ backend_add(struct io *io)
 	return epoll_ctl(io->lazy ? lazy : ep, EPOLL_CTL_ADD, io->fd, &e);
 }
 
-/* Not left to close(2): a forked child keeps the description open, and with
- * it a registration that points at a watcher long gone. */
+/* A forked child may keep the description open, and with it a registration
+ * that would point at a watcher long gone. */
 static void
 backend_del(struct io *io)
 {
@@ -558,7 +558,7 @@ io_add(struct io *io, int fd, void (*fn)(struct io *))
 	if (reserve() < 0)
 		return -1;
 	io->fn = fn;
-	io->ready = io->lazy = 0;
+	io->ready = io->lazy = io->sole = 0;
 	io->fd = fd;
 	if (fd >= 0 && backend_add(io) < 0) {
 		if (errno != EPERM) {
@@ -619,24 +619,34 @@ io_again(struct io *io)
 	note(io, 0);
 }
 
-void
-io_del(struct io *io)
+static void
+forget(struct io *io)
 {
 	if (!io->added)
 		return;
 	unlink_io(io);
 	if (io->heap >= 0)
 		heap_remove(io);
-	if (io->fd >= 0)
-		backend_del(io);
 	io->added = 0;
 	nadded--;
 }
 
 void
+io_del(struct io *io)
+{
+	if (io->added && io->fd >= 0)
+		backend_del(io);
+	forget(io);
+}
+
+/* close(2) takes a descriptor out of the set, where nobody has a copy. */
+void
 io_close(struct io *io)
 {
-	io_del(io);
+	if (io->sole && !forked)
+		forget(io);
+	else
+		io_del(io);
 	if (io->fd >= 0)
 		close(io->fd);
 	io->fd = -1;
@@ -899,6 +909,7 @@ proc_fork(void)
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &old);
+	forked = 1;
 	if ((pid = fork()) == 0)
 		for (i = 1; i < NSIG; i++)
 			if (sigfn[i] || i == SIGPIPE)

@@ -42,6 +42,9 @@ struct io {
 	uint8_t bulk;			/* set by the owner: see 6 */
 	uint8_t added;
 	uint8_t lazy;
+	uint8_t sole;			/* set by the owner: the descriptor was
+					 * made here, and no process was given
+					 * a copy */
 };
 
 /* the loop */

@@ -4,6 +4,7 @@
  *	gen bulk LINK STREAMS up|down|both SECONDS     GB/s
  *	gen pong LINK STREAMS SECONDS                  us: p50 p99 p99.9, rt/s
  *	gen mixed LINK SECONDS         the same beside 4 bulk streams, and GB/s
+ *	gen mixed0 LINK SECONDS        as good as alone: 1 stream beside them
  *	gen rate LINK CLIENTS SECONDS                  sessions
  *	gen idle LINK COUNT                            until a signal comes
  *	gen urgent LINK ROUNDS                         losses
@@ -332,15 +333,31 @@ sample(double since)
 		samples[nsamples++] = (uint32_t)((now() - since) * 1e9);
 }
 
+/* One chunk for each stream, so that who keeps time is never far away. */
+static double
+push_some(struct pair *p, int n)
+{
+	double bytes = 0;
+	ssize_t r;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		send(p[i].c, buf + MSG, CHUNK, MSG_NOSIGNAL);
+		r = recv(p[i].n, NULL, CHUNK, MSG_TRUNC);
+		bytes += r > 0 ? (double)r : 0;
+	}
+	return bytes;
+}
+
 /* Messages of 64 bytes there and back; with every > 0 each stream sends one
  * every so many seconds, come what may, and the time counts from when it was
  * due. */
-static void
-pong(struct pair *p, int n, double s, double every)
+static double
+pong(struct pair *p, int n, double s, double every, struct pair *big, int nbig)
 {
 	int ep = epoll_create1(0), i, k;
 	struct epoll_event e[64];
-	double start = now(), end = start + s, due = start, *sent, t;
+	double start = now(), end = start + s, due = start, *sent, t, bytes = 0;
 	char m[4096];
 	unsigned id;
 	ssize_t r;
@@ -361,7 +378,9 @@ pong(struct pair *p, int n, double s, double every)
 			i = (i + 1) % n;
 			due += every / n;
 		}
-		k = epoll_wait(ep, e, 64, every > 0 ? due - t > .002 : 100);
+		bytes += push_some(big, nbig);
+		k = epoll_wait(ep, e, 64, nbig ? 0 :
+		    every > 0 ? due - t > .002 : 100);
 		while (k-- > 0) {
 			id = e[k].data.u32;
 			if (id & 1) {
@@ -385,6 +404,7 @@ pong(struct pair *p, int n, double s, double every)
 	}
 	print_latency(s);
 	close(ep);
+	return bytes;
 }
 
 static int
@@ -409,28 +429,33 @@ do_pong(char **a)
 
 	puts("ready");
 	fflush(stdout);
-	pong(p, n, atof(a[2]), 0);
+	pong(p, n, atof(a[2]), 0, NULL, 0);
+	return 0;
+}
+
+static int
+mixed(char **a, int n)
+{
+	struct link l = link_of(a[0]);
+	struct pair *small = pairs(&l, n), *big = pairs(&l, 4);
+	double s = atof(a[1]);
+
+	puts("ready");
+	fflush(stdout);
+	printf("%.3f\n", pong(small, n, s, .01, big, 4) / s / 1e9);
 	return 0;
 }
 
 static int
 do_mixed(char **a)
 {
-	struct link l = link_of(a[0]);
-	struct pair *small = pairs(&l, 16), *big = pairs(&l, 4);
-	double s = atof(a[1]);
+	return mixed(a, 16);
+}
 
-	fflush(stdout);
-	if (fork() == 0) {
-		printf("%.3f\n", bulk(big, 4, "up", s + 1) / (s + 1) / 1e9);
-		return 0;
-	}
-	usleep(500000);
-	puts("ready");
-	fflush(stdout);
-	pong(small, 16, s, .01);
-	wait(NULL);
-	return 0;
+static int
+do_alone(char **a)
+{
+	return mixed(a, 1);
 }
 
 /* Agents and clients are processes of their own, each with one session at a
@@ -490,8 +515,7 @@ do_rate(char **a)
 	for (i = 0; i < n; i++)
 		if (fork() == 0)
 			rate_client(&l, now() + s, fds[1]);
-	close(fds[1]);
-	while (read(fds[0], &got, sizeof got) == sizeof got)
+	for (i = 0; i < n && read(fds[0], &got, sizeof got) == sizeof got; i++)
 		sum += got;
 	for (i = 0; i < 2 * n; i++)
 		kill(agents[i], SIGKILL);
@@ -577,7 +601,7 @@ do_stall(char **a)
 		} else
 			usleep(1000);
 	printf("%.0f\n", bytes);
-	pong(&q, 1, 1, 0);
+	pong(&q, 1, 1, 0, NULL, 0);
 	return 0;
 }
 
@@ -764,7 +788,7 @@ static const struct {
 	int args, (*run)(char **);
 } commands[] = {
 	{ "bulk", 4, do_bulk }, { "pong", 3, do_pong },
-	{ "mixed", 2, do_mixed }, { "rate", 3, do_rate },
+	{ "mixed", 2, do_mixed }, { "mixed0", 2, do_alone }, { "rate", 3, do_rate },
 	{ "idle", 2, do_idle }, { "urgent", 2, do_urgent },
 	{ "stall", 1, do_stall }, { "park", 2, do_park },
 	{ "splice", 2, do_splice }, { "rw", 2, do_rw },

@@ -1,16 +1,15 @@
 /* load.c - both ends of a relay in one process, and the smallest relays
  *
- *	load bulk VIA [n=1] [way=up|down|both]   GB/s
- *	load pong VIA [n=1] [count=N]            64-byte round trips, closed loop
- *	load mixed VIA [n=16] [rate=100] [bulk=4]  paced ones beside bulk
- *	load rate VIA [n=8]                      connect, a byte each way, close
- *	load urgent VIA [rounds=20]              one urgent byte in 3 MB
- *	load stall VIA                           a receiver that stops reading
- *	load idle VIA [n=1000]                   sessions, until a signal comes
- *	load park VIA [n=2000]                   agents, until a signal comes
+ *	load bulk VIA [n=1] [way=up|down|both]	GB/s
+ *	load pong VIA [n=1] [count=N]	64-byte round trips, closed loop
+ *	load mixed VIA [n=16] [rate=100] [bulk=4]  paced, beside bulk
+ *	load rate VIA [n=8]		connect, a byte each way, close
+ *	load urgent VIA [n=20]		rounds: one urgent byte in 3 MB
+ *	load stall VIA			a receiver that stops reading
+ *	load idle VIA [n=1000]		sessions, until a signal comes
+ *	load park VIA [n=2000]		agents, until a signal comes
  *	load banner direct PORT | stdio CMD... | fdpass CMD...
- *	load splice|rw PORT BACKEND              a minimal relay
- *	load delay PORT BACKEND MS               a wire, MS long each way
+ *	load splice|rw PORT BACKEND	a minimal relay
  *
  * VIA is tcp:PORT:BACKEND, a relay that dials BACKEND, where load listens;
  * mssh:PORT, a server to which load is agent and client; or
@@ -61,10 +60,10 @@ enum {
 };
 
 static struct {
-	int n, rate, bulk, rounds, count;
+	int n, rate, bulk, count;
 	double s;
-	const char *way, *pids;
-} opt = { 0, 100, 4, 20, 0, 1, "up", "" };
+	char way[8], pids[256];
+} opt = { 0, 100, 4, 0, 1, "up", "" };
 
 static volatile sig_atomic_t stopped;
 static char zeros[CHUNK];
@@ -99,12 +98,6 @@ now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * SEC + ts.tv_nsec;
-}
-
-static void
-nap(int ms)
-{
-	poll(NULL, 0, ms);
 }
 
 static void *
@@ -321,8 +314,6 @@ expect(int fd, const char *want)
 		die("no %s but: %s", want, b);
 }
 
-static int epoll_of(void);
-
 static int
 epoll_of(void)
 {
@@ -445,12 +436,12 @@ flow_add(int src, int dst)
 
 	if (ep_bulk < 0)
 		ep_bulk = epoll_of();
-	f->src = src;
-	f->dst = dst;
-	/* An fd can be both, in a session with bulk both ways, and is
-	 * registered once: hence dup(). */
-	watch(ep_bulk, f->src = dup(src), EPOLLOUT, &f->src);
-	watch(ep_bulk, f->dst = dup(dst), EPOLLIN, &f->dst);
+	/* With bulk both ways an fd is source and destination; epoll knows
+	 * one of a kind only. */
+	f->src = dup(src);
+	f->dst = dup(dst);
+	watch(ep_bulk, f->src, EPOLLOUT, &f->src);
+	watch(ep_bulk, f->dst, EPOLLIN, &f->dst);
 }
 
 static void
@@ -567,6 +558,7 @@ pace(int64_t t)
 	return next;
 }
 
+/* Who watches the clock is never far away: bulk gets a few calls a turn. */
 static void
 fast_turn(int64_t begin, int64_t until)
 {
@@ -574,28 +566,26 @@ fast_turn(int64_t begin, int64_t until)
 	struct pollfd p = { ep_fast, POLLIN, 0 };
 	struct timespec ts;
 	struct end *e;
-	int64_t left;
-	int i, n, bulk = 0;
+	int64_t next;
+	int i, n;
 
-	if (paced && (left = pace(now())) < until)
-		until = left;
-	left = until - now();
-	if (left > 0) {			/* epoll_wait(2) knows ms only */
-		ts.tv_sec = left / SEC;
-		ts.tv_nsec = left % SEC;
-		ppoll(&p, 1, &ts, NULL);
-	}
+	if (paced && (next = pace(now())) < until)
+		until = next;
 	n = epoll_wait(ep_fast, ev, EVENTS, 0);
 	for (i = 0; i < n; i++) {
 		if (!(e = ev[i].data.ptr))
-			bulk = 1;
+			bulk_turn(4, 0);
 		else if (e->echo)
 			message_echo(e);
 		else
 			message_back(e, begin);
 	}
-	if (bulk)			/* little, and then look again */
-		bulk_turn(2, 0);
+	next = until - now();
+	if (n > 0 || next <= 0)
+		return;
+	ts.tv_sec = next / SEC;		/* epoll_wait(2) knows ms only */
+	ts.tv_nsec = next % SEC;
+	ppoll(&p, 1, &ts, NULL);
 }
 
 static void
@@ -632,7 +622,7 @@ measure(void)
 static int
 do_bulk(void)
 {
-	flows_open(opt.n ? opt.n : 1, opt.way);
+	flows_open(opt.n, opt.way);
 	measure();
 	return 0;
 }
@@ -649,14 +639,15 @@ pong_start(void)
 static int
 do_pong(void)
 {
-	ends_open(opt.n ? opt.n : 1);
+	ends_open(opt.n);
 	pong_start();
 	measure();
 	print_samples("");
 	return 0;
 }
 
-/* The bulk streams alone, then with the paced ones beside them. */
+/* The bulk streams alone, then with the paced ones beside them: by the same
+ * loop, which costs something itself. */
 static int
 do_mixed(void)
 {
@@ -664,14 +655,16 @@ do_mixed(void)
 	int i;
 
 	flows_open(opt.bulk, "up");
+	ends_open(opt.n);
+	watch(ep_fast, ep_bulk, EPOLLIN, NULL);
+	paced = (int)(SEC / opt.rate);
+	for (i = 0; i < nends; i += 2)
+		ends[i].due = INT64_MAX;
 	engine(WARM_MS / 1e3);
 	t = now();
 	received = 0;
 	engine(opt.s / 2);
 	printf("alone=%.4f ", received / 1e9 / ((double)(now() - t) / SEC));
-	ends_open(opt.n ? opt.n : 16);
-	watch(ep_fast, ep_bulk, EPOLLIN, NULL);
-	paced = (int)(SEC / opt.rate);
 	for (t = now(), i = 0; i < nends; i += 2)
 		ends[i].due = t + (int64_t)paced * i / nends;
 	measure();
@@ -709,9 +702,9 @@ static int
 do_idle(void)
 {
 	struct pair p;
-	int i, n = opt.n ? opt.n : 1000;
+	int i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < opt.n; i++)
 		open_pair(&p);
 	puts("open");
 	fflush(stdout);
@@ -766,12 +759,12 @@ do_urgent(void)
 	struct pair p;
 	double c;
 
-	for (i = 0; i < opt.rounds; i++) {
+	for (i = 0; i < opt.n; i++) {
 		open_pair(&p);
 		lost += urgent_round(&p, &end) < URGENT_LEN + TAIL;
 		open += !end;
 		c = cpu_start();
-		nap(60);
+		poll(NULL, 0, 60);
 		spins += cpu() - c > .03;
 		close_pair(&p);
 	}
@@ -920,7 +913,7 @@ visits(double seconds)
 static int
 do_rate(void)
 {
-	int i, n = opt.n ? opt.n : 8;
+	int i;
 	int64_t t0;
 	double c0, s;
 
@@ -930,7 +923,7 @@ do_rate(void)
 	else
 		for (i = 0; i < SPARE; i++)
 			visit_park(i);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < opt.n; i++)
 		visit_client();
 	visits(WARM_MS / 1e3);
 	sessions = failures = 0;
@@ -1054,7 +1047,7 @@ static int
 do_park(void)
 {
 	struct epoll_event ev[EVENTS];
-	int i, k, n = opt.n ? opt.n : 2000, full = 0, max = DIALS;
+	int i, k, n = opt.n, full = 0, max = DIALS;
 	int64_t t = now(), look = 0;
 
 	ep = epoll_of();
@@ -1115,7 +1108,7 @@ static pid_t
 spawn(char **argv, int *fd)
 {
 	int s[2];
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0 ||
 	    (pid = fork()) < 0)
@@ -1165,6 +1158,7 @@ do_banner(char **argv)
 struct half {
 	int fd, p[2];
 	struct half *peer;
+	struct duo *duo;
 	char *b;
 	size_t off, held;
 	int hup, fin;
@@ -1217,13 +1211,19 @@ pump(struct half *h)
 static void
 duo_open(int fd, int backend)
 {
-	struct duo *d = need(calloc(1, sizeof *d));
-	int i;
+	struct duo *d;
+	int i, to = dial(0, backend, 0);
 
+	if (to < 0) {
+		close(fd);
+		return;
+	}
+	d = need(calloc(1, sizeof *d));
 	d->h[0].fd = fd;
-	d->h[1].fd = must_dial(0, backend);
+	d->h[1].fd = to;
 	for (i = 0; i < 2; i++) {
 		d->h[i].peer = &d->h[!i];
+		d->h[i].duo = d;
 		nonblock(d->h[i].fd);
 		if (!splicing)
 			d->h[i].b = need(malloc(CHUNK));
@@ -1234,7 +1234,7 @@ duo_open(int fd, int backend)
 	}
 	for (i = 0; i < 2; i++)
 		watch(ep, d->h[i].fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP |
-		    EPOLLET, d);
+		    EPOLLET, &d->h[i]);
 }
 
 static void
@@ -1253,11 +1253,28 @@ duo_close(struct duo *d)
 	free(d);
 }
 
+/* No call that an event did not ask for: h is read when it is readable, its
+ * peer is only when bytes waited for h to be writable. */
+static int
+half_event(struct half *h, unsigned events)
+{
+	int r = 0;
+
+	h->hup |= events & EPOLLRDHUP;
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		r = pump(h);
+	if (events & EPOLLOUT && h->peer->held)
+		r |= pump(h->peer);
+	return r < 0 || (h->fin && h->peer->fin && !h->held &&
+	    !h->peer->held);
+}
+
 static int
 relay(int port, int backend)
 {
 	struct epoll_event ev[EVENTS];
 	struct duo *d, *dead;
+	struct half *h;
 	int i, n, fd, l = listen_on(port);
 
 	ep = epoll_of();
@@ -1265,146 +1282,18 @@ relay(int port, int backend)
 	while (!stopped) {
 		n = epoll_wait(ep, ev, EVENTS, -1);
 		for (dead = NULL, i = 0; i < n; i++) {
-			if (!(d = ev[i].data.ptr)) {
+			if (!(h = ev[i].data.ptr)) {
 				if ((fd = accept(l, NULL, NULL)) >= 0)
 					duo_open(fd, backend);
-				continue;
-			}
-			d->h[0].hup |= ev[i].events & EPOLLRDHUP;
-			d->h[1].hup |= ev[i].events & EPOLLRDHUP;
-			if (!d->dead && (pump(&d->h[0]) | pump(&d->h[1]) |
-			    (d->h[0].fin && d->h[1].fin))) {
-				d->dead = 1;
-				d->next = dead;
-				dead = d;
+			} else if (!h->duo->dead &&
+			    half_event(h, ev[i].events)) {
+				h->duo->dead = 1;
+				h->duo->next = dead;
+				dead = h->duo;
 			}
 		}
 		for (; (d = dead); duo_close(d))
 			dead = d->next;
-	}
-	return 0;
-}
-
-/* ---- a long wire ---- */
-
-struct chunk { struct chunk *next; int64_t due; size_t len; char b[16384]; };
-
-struct wire {
-	int in, out, eof;
-	struct chunk *head, **tail;
-};
-
-/* The handshake of a real wire takes a round trip before a byte can follow,
- * and here the kernel has done it in no time: so nothing of a connection
- * arrives, and the backend is not dialled, before three times ms are over. */
-struct line { struct wire up, down; int64_t open; };
-
-static struct line lines[64];
-static int nlines;
-
-static void
-wire_read(struct wire *w, int64_t due)
-{
-	struct chunk *c = need(malloc(sizeof *c));
-	ssize_t r = recv(w->in, c->b, sizeof c->b, 0);
-
-	c->len = r > 0 ? (size_t)r : 0;
-	w->eof = r <= 0;
-	c->due = due;
-	c->next = NULL;
-	*w->tail = c;
-	w->tail = &c->next;
-}
-
-/* Delivers what has arrived by t; the next arrival, if earlier than next. */
-static int64_t
-wire_write(struct wire *w, int64_t t, int64_t next)
-{
-	struct chunk *c;
-
-	while ((c = w->head) && c->due <= t && w->out >= 0) {
-		if (!c->len)
-			shutdown(w->out, SHUT_WR);
-		else if (send(w->out, c->b, c->len, MSG_NOSIGNAL) < 0)
-			shutdown(w->in, SHUT_RD);
-		if (!(w->head = c->next))
-			w->tail = &w->head;
-		free(c);
-	}
-	return w->head && w->head->due < next ? w->head->due : next;
-}
-
-static void
-line_open(int fd, int64_t open)
-{
-	struct line *l = &lines[nlines++];
-
-	set(fd, IPPROTO_TCP, TCP_NODELAY);
-	memset(l, 0, sizeof *l);
-	l->open = open;
-	l->up.in = l->down.out = fd;
-	l->up.out = l->down.in = -1;
-	l->up.tail = &l->up.head;
-	l->down.tail = &l->down.head;
-}
-
-static int64_t
-line_turn(struct line *l, int backend, int64_t t, int64_t next)
-{
-	if (l->up.out < 0 && t >= l->open)
-		l->up.out = l->down.in = must_dial(0, backend);
-	if (l->up.out < 0 && l->open < next)
-		next = l->open;
-	next = wire_write(&l->up, t, next);
-	return wire_write(&l->down, t, next);
-}
-
-static int
-line_over(const struct line *l)
-{
-	return l->up.eof && l->down.eof && !l->up.head && !l->down.head;
-}
-
-static int
-delay(int port, int backend, int ms)
-{
-	struct pollfd p[1 + 2 * LEN(lines)];
-	int64_t t, next, d = ms * (SEC / 1000);
-	int i, lfd = listen_on(port);
-
-	while (!stopped) {
-		for (t = now(), next = t + SEC, i = nlines; i-- > 0;) {
-			next = line_turn(&lines[i], backend, t, next);
-			if (line_over(&lines[i])) {
-				close(lines[i].up.in);
-				close(lines[i].up.out);
-				lines[i] = lines[--nlines];
-				/* its queues are empty: tails point home */
-				lines[i].up.tail = &lines[i].up.head;
-				lines[i].down.tail = &lines[i].down.head;
-			}
-		}
-		p[0].fd = nlines < (int)LEN(lines) ? lfd : -1;
-		p[0].events = POLLIN;
-		for (i = 0; i < 2 * nlines; i++) {
-			struct wire *w = i % 2 ? &lines[i / 2].down :
-			    &lines[i / 2].up;
-
-			p[1 + i].fd = w->eof ? -1 : w->in;
-			p[1 + i].events = POLLIN;
-		}
-		i = (int)((next - now()) / (SEC / 1000));
-		if (poll(p, 1 + 2 * (nfds_t)nlines, i < 0 ? 0 : i) < 0)
-			continue;
-		for (t = now(), i = 2 * nlines - 1; i >= 0; i--) {
-			struct line *l = &lines[i / 2];
-
-			if (p[1 + i].fd >= 0 && p[1 + i].revents)
-				wire_read(i % 2 ? &l->down : &l->up, !(i % 2) &&
-				    t + d < l->open ? l->open : t + d);
-		}
-		if (p[0].revents && (i = accept(lfd, NULL, NULL)) >= 0)
-			line_open(i, now() + 3 * d);
 	}
 	return 0;
 }
@@ -1414,41 +1303,28 @@ delay(int port, int backend, int ms)
 static const struct {
 	const char *name;
 	int (*fn)(void);
+	int n;
 } works[] = {
-	{ "bulk", do_bulk },
-	{ "pong", do_pong },
-	{ "mixed", do_mixed },
-	{ "rate", do_rate },
-	{ "urgent", do_urgent },
-	{ "stall", do_stall },
-	{ "idle", do_idle },
-	{ "park", do_park }
+	{ "bulk", do_bulk, 1 },
+	{ "pong", do_pong, 1 },
+	{ "mixed", do_mixed, 16 },
+	{ "rate", do_rate, 8 },
+	{ "urgent", do_urgent, 20 },
+	{ "stall", do_stall, 1 },
+	{ "idle", do_idle, 1000 },
+	{ "park", do_park, 2000 }
 };
 
 static void
 option(const char *a)
 {
-	const char *v = strchr(a, '=');
-
-	if (!v++)
-		die("%s is no NAME=VALUE", a);
-	else if (!strncmp(a, "n=", 2))
-		opt.n = atoi(v);
-	else if (!strncmp(a, "s=", 2))
-		opt.s = atof(v);
-	else if (!strncmp(a, "way=", 4))
-		opt.way = v;
-	else if (!strncmp(a, "pids=", 5))
-		opt.pids = v;
-	else if (!strncmp(a, "rate=", 5))
-		opt.rate = atoi(v);
-	else if (!strncmp(a, "bulk=", 5))
-		opt.bulk = atoi(v);
-	else if (!strncmp(a, "count=", 6))
-		opt.count = atoi(v);
-	else if (!strncmp(a, "rounds=", 7))
-		opt.rounds = atoi(v);
-	else
+	if (sscanf(a, "n=%d", &opt.n) != 1 &&
+	    sscanf(a, "s=%lf", &opt.s) != 1 &&
+	    sscanf(a, "rate=%d", &opt.rate) != 1 &&
+	    sscanf(a, "bulk=%d", &opt.bulk) != 1 &&
+	    sscanf(a, "count=%d", &opt.count) != 1 &&
+	    sscanf(a, "way=%7s", opt.way) != 1 &&
+	    sscanf(a, "pids=%255s", opt.pids) != 1 && strcmp(a, "pids="))
 		die("%s: no such option", a);
 }
 
@@ -1477,17 +1353,15 @@ main(int argc, char **argv)
 	int k, r;
 
 	prepare();
-	if (argc > 3 && (!strcmp(argv[1], "splice") || !strcmp(argv[1], "rw"))) {
-		splicing = *argv[1] == 's';
+	splicing = argc > 3 && !strcmp(argv[1], "splice");
+	if (argc > 3 && (splicing || !strcmp(argv[1], "rw")))
 		return relay(atoi(argv[2]), atoi(argv[3]));
-	}
-	if (argc > 4 && !strcmp(argv[1], "delay"))
-		return delay(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
 	if (argc > 2 && !strcmp(argv[1], "banner"))
 		return do_banner(argv + 2);
 	for (i = 0; argc > 2 && i < LEN(works); i++) {
 		if (strcmp(argv[1], works[i].name))
 			continue;
+		opt.n = works[i].n;
 		for (k = 3; k < argc; k++)
 			option(argv[k]);
 		via_open(argv[2]);
