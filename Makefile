@@ -58,6 +58,12 @@ clean:
 demo: mssh
 	t/demo $(CMD)
 
+bench: mssh
+	t/bench/run
+
+bench-full: mssh
+	t/bench/run --full
+
 check: mssh t/.cache/50-proto
 	t/need $(NEED)
 	prove -j $(JOBS) --timer --exec '' $(TESTS)
@@ -66,4 +72,4 @@ t/.cache/50-proto: t/50-proto.c proto.h
 	mkdir -p t/.cache
 	$(CC) $(ALL_CFLAGS) -o $@ t/50-proto.c
 
-.PHONY: all install uninstall clean demo check
+.PHONY: all install uninstall clean demo bench bench-full check

@@ -1,0 +1,123 @@
+#!/bin/sh
+# 45-counts.t - what a message, a session and a parked agent cost, counted: in
+# system calls, descriptors, bytes and instructions, whatever else the machine
+# does.  A gain that gets lost fails here.
+# shellcheck disable=SC2154	# rc: lib.sh
+t/need strace valgrind perl ps || exit 1
+# shellcheck source=t/lib.sh
+. t/lib.sh
+
+INSTRUCTIONS=26300	# a session; gcc 12 -Os, x86_64, Debian 12's libc
+
+"${CC:-cc}" -O2 -o "$T/gen" t/bench/gen.c || bail 'gen.c does not compile'
+"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 'peer.c does not compile'
+
+# counted cmd...: runs cmd while strace(1) counts the server's system calls.
+counted() {
+	start strace strace -c -o "$T/calls" -p "$(pid server)"
+	wait_for 10 attached || return 1
+	"$@" >"$T/said"
+	cat "$T/said"
+	stop strace INT
+	sed -n 3,30p "$T/calls"
+}
+
+attached() {
+	grep -q "TracerPid:.*[1-9]" "/proc/$(pid server)/status"
+}
+
+# calls NAME...: how many of those there were; no name: all.
+calls() {
+	awk -v want=" $* " '$4 ~ /^[0-9]+$/ && $NF != "total" &&
+	    (want == "  " || index(want, " " $NF " ")) { n += $4 }
+	    END { print n + 0 }' "$T/calls"
+}
+
+# at_most A B X: A / B is at most X.
+at_most() {
+	awk -v a="$1" -v b="$2" -v x="$3" 'BEGIN {
+	    printf "%.2f (%s)\n", a / b, x; exit !(b > 0 && a / b <= x) }'
+}
+
+server
+PORT=${SRV##*:}
+ok 'messages of 64 bytes, one stream' counted "$T/gen" pong "mssh:$PORT" 1 1
+note "$(at_most "$(calls)" "$(calls write)" 3.1) system calls a message"
+ok 'a message takes 3 system calls: wait, read, write' \
+    at_most "$(calls)" "$(calls write)" 3.1
+
+ok 'sessions, one after the other' counted "$T/gen" rate "mssh:$PORT" 1 1
+n=$(awk 'NF == 2 { print $2 }' "$T/said")
+note "$n sessions: $(at_most "$(calls)" "$n" 27) system calls each"
+ok 'a session and its parking take 27 system calls' \
+    at_most "$(calls)" "$n" 27.2
+ok 'two of them epoll_ctl, one for each connection' \
+    at_most "$(calls epoll_ctl)" "$n" 2.1
+
+# ---- descriptors and bytes
+
+fds() {
+	find "/proc/$(pid server)/fd" -mindepth 1 | wc -l | tr -d ' '
+}
+stop server
+server
+before=$(fds)
+start idle "$T/gen" idle "mssh:${SRV##*:}" 200
+wait_log idle ready 30
+is $(($(fds) - before)) 400 '200 idle sessions hold 400 descriptors'
+stop idle
+
+cat >"$T/size.c" <<END
+#define main mssh_main
+#include "$PWD/mssh.c"
+#undef main
+int
+main(void)
+{
+	printf("%zu %zu\n", sizeof(struct conn), sizeof(struct node));
+	return 0;
+}
+END
+"${CC:-cc}" -w -I. -o "$T/size" "$T/size.c" reactor.c || bail 'no sizes'
+is "$("$T/size")" '184 112' 'bytes of a connection and of a node'
+stop server
+
+# ---- instructions
+
+# instructions N: sets took to those of the server from its start to its end,
+# with N sessions.
+instructions() {
+	cat >"$T/grind" <<-END
+	#!/bin/sh
+	exec valgrind -q --tool=callgrind --callgrind-out-file="$T/out.$1" \\
+	    "$tree" "\$@"
+	END
+	chmod 755 "$T/grind"
+	MSSH=$T/grind
+	server
+	MSSH=$tree
+	agent web
+	"$T/peer" -n "$1" talk "$SRV" 'send=MSSH/2 client web\necho\nx' \
+	    line=OK expect=x fin eof || bail 'a session failed'
+	stop agent-web >/dev/null
+	stop server >/dev/null
+	took=$(sed -n 's/^summary: //p; s/^totals: //p' "$T/out.$1" | sed q)
+}
+tree=$MSSH
+start svc "$T/peer" serve
+wait_log svc 'listening on' || bail 'no service'
+SSHD_PORT=$(sed -n 's/listening on //p' "$T/svc.log")
+instructions 20
+few=$took
+instructions 120
+each=$(((took - few) / 100))
+note "$each instructions a session ($INSTRUCTIONS)"
+near() {
+	[ $((each * 10)) -le $((INSTRUCTIONS * 11)) ] &&
+	    [ $((each * 11)) -ge $((INSTRUCTIONS * 10)) ]
+}
+if [ "$("${CC:-cc}" -dumpmachine)$("${CC:-cc}" -dumpversion)" = \
+    x86_64-linux-gnu12 ]; then	# another compiler counts otherwise
+	ok 'instructions a session are within 10 % of what they were' near
+fi
+finish
