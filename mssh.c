@@ -529,7 +529,8 @@ list_add(struct list *l, struct conn *c)
 static void
 dispatch(struct io *io)
 {
-	struct conn *c = (struct conn *)((char *)io - offsetof(struct conn, io));
+	struct conn *c = (struct conn *)((char *)io -
+	    offsetof(struct conn, io));
 
 	phases[c->phase].fn(c);
 }
@@ -765,7 +766,8 @@ on_relay(struct conn *c)
 			return;
 		}
 		if (struck(c)) {
-			drop(c, "the network is gone (no acknowledgement for 30 s)");
+			drop(c, "the network is gone (no acknowledgement "
+			    "for 30 s)");
 			return;
 		}
 		if (c->silent && reactor_now() - c->since >= SILENT_MAX) {
@@ -1688,7 +1690,8 @@ on_beat(struct io *io)
 	else
 		notify("WATCHDOG=1");
 	if (nlisten)
-		notify("STATUS=%d sessions, %zu nodes known, %d of them offline",
+		notify("STATUS=%d sessions, %zu nodes known, %d of them "
+		    "offline",
 		    live.n, nnodes, nseen);
 	io_after(io, v / 2000 > INT_MAX ? INT_MAX : (int)(v / 2000));
 }
@@ -1892,7 +1895,8 @@ on_answer(struct io *io)
 	ssize_t n = 0;
 
 	if (io_expired(io)) {
-		snprintf(t->why, sizeof t->why, "its name server does not answer");
+		snprintf(t->why, sizeof t->why,
+		    "its name server does not answer");
 		t->n = 0;
 		lookup_done(t);
 		return;
@@ -2227,7 +2231,8 @@ on_greet(struct conn *c)
 		return;
 	}
 	c->since = reactor_now();
-	net_keepalive(c->io.fd, 8, 3, 2);	/* a lost mapping shows in 14 s */
+	/* a lost mapping shows in 14 s */
+	net_keepalive(c->io.fd, 8, 3, 2);
 	enter(c, IDLE);
 	*refusal = '\0';
 	if (!parked++)
@@ -2538,7 +2543,8 @@ run_agent(void)
 	io_init(&retry);
 	io_init(&nudge);
 	io_init(&watch);
-	if (io_add(&retry, -1, fill_all) < 0 || io_add(&nudge, -1, on_nudge) < 0)
+	if (io_add(&retry, -1, fill_all) < 0 ||
+	    io_add(&nudge, -1, on_nudge) < 0)
 		die(X_FAIL, "no memory:");
 	if ((fd = net_watch()) >= 0 && io_add(&watch, fd, on_watch) < 0)
 		close(fd);
@@ -2697,9 +2703,9 @@ run_proxy(void)
 	socklen_t len = sizeof(int);
 	int type;
 
-	if (cfg.fdpass && (getsockopt(1, SOL_SOCKET, SO_TYPE, &type, &len) < 0))
-		die(X_USAGE, "--fdpass wants a socket as standard output: it is "
-		    "for ssh with ProxyUseFdpass=yes");
+	if (cfg.fdpass && getsockopt(1, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+		die(X_USAGE, "--fdpass wants a socket as standard output: it "
+		    "is for ssh with ProxyUseFdpass=yes");
 	target_init(&server, cfg.server, "--server");
 	atexit(restore);
 	reactor_signal(SIGINT, on_quit);

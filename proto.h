@@ -601,7 +601,8 @@ conf_parse(char *line, char **arg, const char **why)
 }
 
 /* ssh's options that take an argument (ssh(1), OpenSSH 10.0).  Returns 1 if
- * the argument is the next word, 0 if it is inside this one or there is none. */
+ * the argument is the next word, 0 if it is inside this one or there is
+ * none. */
 static inline int
 ssh_takes_next(const char *opt)
 {

@@ -71,10 +71,11 @@ void io_close(struct io *);		/* io_del(), close(2), fd = -1 */
 int net_listen(const struct sockaddr *, socklen_t, int v6only);
 int net_accept(int lfd, struct sockaddr *, socklen_t *);
 int net_dial(const struct sockaddr *to, socklen_t, const struct sockaddr *from,
-    socklen_t);				/* IO_W, then net_error(); from may be NULL */
+    socklen_t);		/* IO_W, then net_error(); from may be NULL */
 void net_tune(int fd);			/* the options that all of ours have */
 int net_error(int fd);			/* takes SO_ERROR: 0 or an errno */
-void net_keepalive(int fd, int idle, int interval, int count);	/* s, s, probes */
+void net_keepalive(int fd, int idle, int interval, int count);
+	/* s, s, probes */
 void net_user_timeout(int fd, int ms);	/* where there is one */
 void net_reset(int fd);			/* close(2) will send RST, not FIN */
 int net_silent(int fd);
@@ -83,7 +84,7 @@ int net_silent(int fd);
 int net_watch(void);
 	/* a descriptor that becomes readable when a link or an address of
 	 * this machine changes; -1 where there is no such thing */
-int net_pass(int sock, int fd);		/* one byte and fd (SCM_RIGHTS); 0, -1 */
+int net_pass(int sock, int fd);	/* one byte and fd (SCM_RIGHTS); 0, -1 */
 int net_blocking(int fd, int on);	/* the flags before, for net_flags() */
 void net_flags(int fd, int flags);
 void sys_random(void *, size_t);	/* from the kernel; cannot fail */
@@ -95,7 +96,7 @@ int proc_raise(void);
 int proc_fork(void);
 	/* fork(2); the child has default signals and, of the descriptors that
 	 * are not close-on-exec, only what it had: call proc_keep() there */
-void proc_keep(int fd);			/* in a child: close all above 2 but fd */
+void proc_keep(int fd);		/* in a child: close all above 2 but fd */
 int proc_spawn(const char *cmd, int fd, char *const env[]);
 	/* /bin/sh -c cmd with fd as standard input and output, env added to
 	 * the environment; the pid, or -1.  fd stays open here, blocking. */
@@ -105,7 +106,7 @@ int proc_spawn(const char *cmd, int fd, char *const env[]);
  * bytes forbid reading: that is what makes EAGAIN unambiguous. */
 struct duct {
 	uint64_t total;			/* bytes delivered, for the log */
-	unsigned char *stash;		/* what a write left over: off..off+held */
+	unsigned char *stash;		/* what a write left over, from off */
 	int pipe[2];			/* or the pipe that holds it */
 	uint32_t held, off;
 	uint8_t bulk, eof;

@@ -558,7 +558,7 @@ urgent_round(struct link *l)
 	}
 	close(p.c);
 	close(p.n);
-	return left > 1;	/* the mark itself may be lost, not a byte else */
+	return left > 1;	/* the mark itself may be lost, no other */
 }
 
 static int
@@ -618,7 +618,8 @@ static int
 do_park(char **a)
 {
 	int port = atoi(a[0]), n = atoi(a[1]), ep = epoll_create1(0), i, k;
-	int *fd = calloc((size_t)n, sizeof *fd), up = 0, said = 0, next = 0, at = 0;
+	int *fd = calloc((size_t)n, sizeof *fd), up = 0, said = 0, next = 0;
+	int at = 0;
 	char *ok = calloc((size_t)n, 1), b[256];
 	struct epoll_event e[256];
 	double t0 = now(), step = 25.0 / n, due = t0;
@@ -627,7 +628,8 @@ do_park(char **a)
 	memset(fd, -1, (size_t)n * sizeof *fd);
 	while (!stopped) {
 		for (k = 0; k < 500 && up < n; k++, at = (at + 1) % n)
-			if (fd[at] < 0 && (fd[at] = agent_up(port, at, ep)) < 0) {
+			if (fd[at] < 0 &&
+			    (fd[at] = agent_up(port, at, ep)) < 0) {
 				usleep(20000);
 				break;
 			}
@@ -780,7 +782,8 @@ static const struct {
 	int args, (*run)(char **);
 } commands[] = {
 	{ "bulk", 4, do_bulk }, { "pong", 3, do_pong },
-	{ "mixed", 2, do_mixed }, { "mixed0", 2, do_alone }, { "rate", 3, do_rate },
+	{ "mixed", 2, do_mixed }, { "mixed0", 2, do_alone },
+	{ "rate", 3, do_rate },
 	{ "idle", 2, do_idle }, { "urgent", 2, do_urgent },
 	{ "stall", 1, do_stall }, { "park", 2, do_park },
 	{ "splice", 2, do_splice }, { "rw", 2, do_rw },
