@@ -316,6 +316,14 @@ static struct {
 };
 
 static void
+noise_count(enum noise_kind k)
+{
+	if (noises[k].more)
+		say_log("%u more %s", noises[k].more, noises[k].what);
+	noises[k].more = 0;
+}
+
+static void
 noise(enum noise_kind k, const char *fmt, ...)
 {
 	va_list ap;
@@ -323,11 +331,9 @@ noise(enum noise_kind k, const char *fmt, ...)
 	if (reactor_now() - noises[k].second >= 1000) {
 		noises[k].second = reactor_now();
 		noises[k].said = 0;
-		if (noises[k].more)
-			say_log("%u more %s", noises[k].more, noises[k].what);
-		noises[k].more = 0;
+		noise_count(k);
 	}
-	if (noises[k].said++ >= noises[k].max) {
+	if (noises[k].said++ >= noises[k].max && !halting) {
 		noises[k].more++;
 		return;
 	}
@@ -639,9 +645,11 @@ hear(struct conn *c, char line[LINE_LEN])
 		return -1;
 	if (!used && c->io.ready & IO_H)
 		return -1;
-	if (!used || (used == n && n < LINE_LEN && !(c->io.ready & IO_H)))
+	if (!used)
 		c->io.ready &= ~IO_R;
-	else if (used)
+	else if (used == n && n < LINE_LEN)
+		io_short(&c->io);
+	if (c->io.ready & IO_R)
 		io_again(&c->io);	/* the next line in the next turn */
 	return used;
 }
@@ -1177,9 +1185,8 @@ peek(struct conn *c)
 {
 	ssize_t n = recv(c->io.fd, first, sizeof first, MSG_PEEK);
 
-	/* that was all of it: an edge will tell of more */
-	if (n > 0 && n < COPY_LEN && !(c->io.ready & (IO_H | IO_U)))
-		c->io.ready &= ~IO_R;
+	if (n > 0 && n < COPY_LEN)
+		io_short(&c->io);	/* an edge will tell of more */
 	return n;
 }
 
@@ -1361,13 +1368,13 @@ client_hello(struct conn *c, const struct hello *h)
 {
 	struct node *n = node_get(h->node);
 
+	c->early = c->ssh = h->early;
 	if (!n) {
 		refuse(c, C_LIMIT, "no memory for another node");
 		return;
 	}
 	list_del(c);
 	attach(c, n);
-	c->early = c->ssh = h->early;
 	c->run = next_id++;
 	c->since = reactor_now() + h->wait * 1000;	/* waits until then */
 	pair(c);
@@ -1682,9 +1689,12 @@ static void
 on_beat(struct io *io)
 {
 	const char *us = getenv("WATCHDOG_USEC");
+	size_t k;
 	long v;
 
 	io_expired(io);
+	for (k = 0; k < LEN(noises); k++)
+		noise_count(k);
 	if (!us || num_parse(us, 1000, LONG_MAX, &v) < 0)
 		v = 20000000;
 	else
@@ -2113,18 +2123,18 @@ slot_lost(struct conn *c, int answered, const char *why)
 {
 	static int ms;			/* the pause under way */
 	int was = c->phase == IDLE || c->phase == PINGED;
+	int held = was && reactor_now() - c->since >= HELD_MS;
 
 	if (was) {
 		parked--;
-		if (reactor_now() - c->since >= HELD_MS)
-			fails = 0;
 		say_log("lost %s: %s", target_str(&server), why);
 	}
 	slots[c->slot] = NULL;
 	drop(c, why);
-	if (was && !fails)
+	if (held) {
+		fails = 0;
 		io_after(&retry, ms = 0);
-	else if (retry.heap < 0)
+	} else if (retry.heap < 0)
 		io_after(&retry, ms = backoff(answered));
 	if (!was && strcmp(refusal, why)) {
 		snprintf(refusal, sizeof refusal, "%s", why);

@@ -258,7 +258,9 @@ backend_add(struct io *io)
 	r = kevent(kq, &k, 1, NULL, 0, NULL);
 	EV_SET(&k, io->fd, EVFILT_WRITE, EV_ADD | EV_CLEAR, 0, 0, io);
 	w = kevent(kq, &k, 1, NULL, 0, NULL);
-	if ((r < 0 || w < 0) && (errno == ENOMEM || errno == EBADF)) {
+	/* one filter alone may fail, as on a pipe whose other end is closed */
+	if (((r < 0 || w < 0) && errno == ENOMEM) ||
+	    (r < 0 && w < 0 && errno == EBADF)) {
 		r = errno;
 		backend_del(io);
 		errno = r;
@@ -629,6 +631,15 @@ forget(struct io *io)
 		heap_remove(io);
 	io->added = 0;
 	nadded--;
+}
+
+/* A short read says the same as EAGAIN, unless it stopped at an urgent mark
+ * or the end of file was reported already. */
+void
+io_short(struct io *io)
+{
+	if (SHORT_IS_EMPTY && !(io->ready & (IO_U | IO_H)))
+		io->ready &= ~IO_R;
 }
 
 void
@@ -1124,11 +1135,8 @@ pull_read(struct duct *d, struct io *from, struct io *to)
 	if (n <= 0)
 		return n;
 	d->bulk = n >= SMALL;
-	/* A short read says the same as EAGAIN, unless it stopped at an
-	 * urgent mark or the end of file was reported already. */
-	if (SHORT_IS_EMPTY && (size_t)n < size &&
-	    !(from->ready & (IO_U | IO_H)))
-		from->ready &= ~IO_R;
+	if ((size_t)n < size)
+		io_short(from);
 	do
 		w = write(to->fd, buf, n);
 	while (w < 0 && errno == EINTR);

@@ -64,6 +64,8 @@ int io_lazy(struct io *, int on);	/* may be called 200 ms late; 0, -1 */
 void io_after(struct io *, int ms);	/* ms < 0: no deadline */
 int io_expired(struct io *);		/* 1 once after a deadline passed */
 void io_again(struct io *);		/* call fn in the next turn */
+void io_short(struct io *);		/* less came than asked for: clears
+					 * IO_R where that means EAGAIN */
 void io_del(struct io *);		/* safe to repeat; the fd stays open */
 void io_close(struct io *);		/* io_del(), close(2), fd = -1 */
 

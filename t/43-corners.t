@@ -116,6 +116,24 @@ ok 'and the log says why' sh -c 'grep " job from " "$T/server.log" |
     grep -e "Connection reset" -e "Broken pipe"'
 stop agent-job
 
+# ---- a server that says OK and closes does not make a storm of dials
+
+start closer perl -MIO::Socket::INET -e 'my $l = IO::Socket::INET->new(
+    Listen => 99, LocalAddr => "127.0.0.1") or die; $| = 1;
+    print "port ", $l->sockport, "\n";
+    while (my $c = $l->accept) { my $x = <$c>; print $c "OK\n"; close $c;
+	print "served\n" }'
+wait_log closer port
+start agent-eager "$MSSH" agent eager \
+    --server "127.0.0.1:$(sed -n 's/port //p' "$T/closer.log")"
+wait_log closer served
+sleep 2
+n=$(log_count closer served)
+note "$n dials in 2 s"
+ok 'OK and closed: dials stay few' [ "$n" -le 30 ]
+stop agent-eager
+stop closer
+
 # ---- descriptors
 
 cat >"$T/few" <<END
