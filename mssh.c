@@ -1320,7 +1320,10 @@ wait_parked(struct conn *c, int ms)
 	struct node *n = c->node;
 	int again = c->phase == PAIRED || c->phase == WAITING;
 
-	if (!again && n->waiting.n >= MAX_WAITING)
+	/* who has left takes no place from those who are here */
+	if (c->io.ready & IO_H)
+		drop(c, "the client gave up");
+	else if (!again && n->waiting.n >= MAX_WAITING)
 		refuse(c, C_BUSY, "%d clients wait for %s already", MAX_WAITING,
 		    n->id);
 	else if (!again && nwaiting >= max_waiting)
@@ -1332,7 +1335,6 @@ wait_parked(struct conn *c, int ms)
 			n->waiting.head = c;
 		enter(c, WAITING);
 		io_after(&c->io, ms);
-		io_again(&c->io);	/* it may have left meanwhile */
 	}
 }
 

@@ -11,10 +11,10 @@ sshd_start
 server
 agent demo
 
-# A second node, whose sshd gives 1 s to log in, is parked until the end.
+# A second node, whose sshd gives 2 s to log in, is parked until the end.
 port=$SSHD_PORT
 SSHD=grace
-sshd_start 'LoginGraceTime 1' "SetEnv WHO=idle HOME=$HOME"
+sshd_start 'LoginGraceTime 2' "SetEnv WHO=idle HOME=$HOME"
 agent idle
 since=$(date +%s)
 SSHD_PORT=$port
@@ -217,8 +217,8 @@ parked_for() {
 	[ $(($(date +%s) - since)) -gt "$1" ]
 }
 
-note "waiting until the node has been parked for 30 s"
-ok 'parked for 30 s' wait_for 40 parked_for 30
+note "waiting until the node has been parked for 60 s"
+ok 'parked for 60 s' wait_for 70 parked_for 60
 is "$(log_count grace 'Connection from')" 0 'no connection to sshd meanwhile'
 is "$(log_count agent-idle 'parked at')" 1 'parked once'
 is "$(msh idle 'echo at once' 2>/dev/null)" 'at once' \

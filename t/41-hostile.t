@@ -211,7 +211,7 @@ honest() {
 			if timeout 30 "$T/$how" web true >"$T/login" 2>&1; then
 				good=$((good + 1))
 			else
-				note "login $i: $(tail -n 1 "$T/login")"
+				note "login $i: $(cat "$T/login")"
 			fi
 			began=$(($(ms) - began))
 			[ $began -le $worst ] || worst=$began
