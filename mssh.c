@@ -1324,11 +1324,11 @@ wait_parked(struct conn *c, int ms)
 	if (c->io.ready & IO_H)
 		drop(c, "the client gave up");
 	else if (!again && n->waiting.n >= MAX_WAITING)
-		refuse(c, C_BUSY, "%d clients wait for %s already", MAX_WAITING,
-		    n->id);
+		refuse(c, C_BUSY, "%d clients wait for %s already, try later",
+		    MAX_WAITING, n->id);
 	else if (!again && nwaiting >= max_waiting)
-		refuse(c, C_BUSY, "%d clients wait for nodes already",
-		    nwaiting);
+		refuse(c, C_BUSY, "%d clients wait for nodes already, try "
+		    "later", nwaiting);
 	else {
 		list_add(&n->waiting, c);
 		if (again)
@@ -1703,8 +1703,7 @@ on_beat(struct io *io)
 		notify("WATCHDOG=1");
 	if (nlisten)
 		notify("STATUS=%d sessions, %zu nodes known, %d of them "
-		    "offline",
-		    live.n, nnodes, nseen);
+		    "offline", live.n, nnodes, nseen);
 	io_after(io, v / 2000 > INT_MAX ? INT_MAX : (int)(v / 2000));
 }
 
@@ -2000,6 +1999,17 @@ dial_from(const struct conn *c, const struct sockaddr_storage *to)
 	return net_dial((const struct sockaddr *)to, sa_len(to), NULL, 0);
 }
 
+/* No address is left; e tells whether the last one gave an answer. */
+static void
+give_up(struct conn *c, int e)
+{
+	char why[120];
+
+	snprintf(why, sizeof why, "%s", strerror(e));
+	undialled(c, e == ETIMEDOUT || e == EHOSTUNREACH || e == ENETUNREACH ?
+	    X_TIMEOUT : X_UNREACHABLE, why);
+}
+
 /* Tries the addresses of c's target in turn, the last good one first, and
  * ends in connected() or undialled(). */
 static void
@@ -2007,7 +2017,6 @@ dial(struct conn *c)
 {
 	struct target *t = target_of(c);
 	const struct sockaddr_storage *to;
-	char why[120];
 	int fd, e = c->err;
 
 	if (!t->n) {
@@ -2029,9 +2038,7 @@ dial(struct conn *c)
 	}
 	if (!t->numeric)
 		t->n = 0;	/* ask again next time */
-	snprintf(why, sizeof why, "%s", strerror(e));
-	undialled(c, e == ETIMEDOUT || e == EHOSTUNREACH || e == ENETUNREACH ?
-	    X_TIMEOUT : X_UNREACHABLE, why);
+	give_up(c, e);
 }
 
 static void
@@ -2060,7 +2067,7 @@ on_dial(struct conn *c)
 		if (t->n)
 			dial(c);
 		else	/* another one has tried them all meanwhile */
-			undialled(c, X_TIMEOUT, strerror(c->err));
+			give_up(c, c->err);
 		return;
 	}
 	if (t->n)	/* a lookup may be under way again */
@@ -2584,7 +2591,7 @@ static void
 restore(void)
 {
 	net_flags(1, out_flags);
-	net_flags(0, in_flags);	/* last: the older ones where both are one */
+	net_flags(0, in_flags);	/* last: the older ones, where shared */
 }
 
 static void
@@ -3132,14 +3139,6 @@ push_proxy(void)
 	push_option("HostName=%s", name);
 }
 
-/* A server that says nothing must not hold ssh for ever; behind the options
- * of the person, whose word counts first. */
-static void
-push_timeout(void)
-{
-	push_option("ConnectTimeout=%ld", phases[ASK].ms / 1000 + cfg.wait);
-}
-
 static int
 run_ssh(void)
 {
@@ -3185,7 +3184,9 @@ run_ssh(void)
 	}
 	for (k = 0; k < nopts; k++)
 		push_arg(opts[k]);
-	push_timeout();
+	/* a server that says nothing must not hold ssh for ever; behind the
+	 * options of the person, whose word counts first */
+	push_option("ConnectTimeout=%ld", phases[ASK].ms / 1000 + cfg.wait);
 	push_arg("--");
 	push_arg(who);
 	for (; i < nargs; i++)

@@ -156,11 +156,7 @@ ok 'a server that hangs up: 3 or 9, and a sentence' sh -c \
     "$st" "$T/err"
 
 # 64 wait for one node; the next is told.
-start crowd perl -MIO::Socket::INET -e 'my @all; for (1 .. 64) {
-    my $s = IO::Socket::INET->new($ARGV[0]) or die; push @all, $s;
-    syswrite $s, "MSSH/2 client later wait=60\n" }
-    $| = 1; print "up\n"; sleep 60' "$SRV"
-wait_log crowd up
+strangers crowd 64 'MSSH/2 client later wait=60\n'
 full() {
 	run m proxy later --wait 20 --server "$SRV"
 	[ "$st" = 8 ]

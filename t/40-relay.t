@@ -8,23 +8,16 @@
 GB=1000000000
 tree=$MSSH
 
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
+peer_build
 # shellcheck disable=SC2086	# the flags are words
 ${CC:-cc} -std=c99 ${CFLAGS:--O2} ${CPPFLAGS:-} -DNO_SPLICE -o "$T/portable" \
     mssh.c reactor.c ${LDFLAGS:-} || bail 'no build with -DNO_SPLICE'
 
-# talk NODE STEP...: a version 2 client's conversation.
-talk() {
+# call NODE STEP...: a version 2 client's conversation.
+call() {
 	hello_="send=MSSH/2 client $1\\n"
 	shift
 	"$T/peer" talk "$SRV" "$hello_" "$@"
-}
-
-# cpu NAME: ms that it has used.
-cpu() {
-	sed 's/.*) //' "/proc/$(pid "$1")/stat" |
-	    awk -v hz="$(getconf CLK_TCK)" '{
-		print int(($12 + $13) * 1000 / hz) }'
 }
 
 begin() {
@@ -49,7 +42,7 @@ idle() {
 }
 
 dead_talk() {
-	talk dead 'send=echo\nSSH-2.0-x\r\n' line=OK 'expect=SSH-2.0-x\r\n' \
+	call dead 'send=echo\nSSH-2.0-x\r\n' line=OK 'expect=SSH-2.0-x\r\n' \
 	    send=after expect=after fin eof
 }
 
@@ -61,19 +54,19 @@ dead_first() {
 
 half_close() {
 	ok "$1: the client's end of file reaches the node, the answer returns" \
-	    talk web 'send=sink\n' line=OK bytes=300000 fin \
+	    call web 'send=sink\n' line=OK bytes=300000 fin \
 	    'line=300000 bytes' eof
 	mark svc
 	ok "$1: the node's end of file reaches the client" \
-	    talk web 'send=late\n' line=OK line=bye eof \
+	    call web 'send=late\n' line=OK line=bye eof \
 	    'send=still here' fin
 	ok "$1: what the client says after it arrives" \
 	    wait_log svc 'the end: still here'
 	ok "$1: the client resets its connection" \
-	    talk web 'send=late\n' line=OK line=bye rst
+	    call web 'send=late\n' line=OK line=bye rst
 	ok "$1: that is no end of file" wait_log svc 'a reset: '
 	ok "$1: a reset by the node reaches the client" \
-	    talk web 'send=rst\n' line=OK reset
+	    call web 'send=rst\n' line=OK reset
 }
 
 gigabyte() {
@@ -108,20 +101,20 @@ urgent() {
 
 first_bytes() {
 	ok 'first bytes behind the hello arrive once' \
-	    talk web 'send=echo\nSSH-2.0-test\r\n' line=OK \
+	    call web 'send=echo\nSSH-2.0-test\r\n' line=OK \
 	    'expect=SSH-2.0-test\r\n' quiet=300 send=more expect=more fin eof
 	for n in 1 4090 4091 4092 8192 200000; do
 		ok "first bytes: $((n + 5)) of them" \
-		    talk web 'send=echo\n' bytes=$n line=OK same=$n \
+		    call web 'send=echo\n' bytes=$n line=OK same=$n \
 		    quiet=50 fin eof
 	done
 	ok 'first bytes, and the end of file right behind' \
-	    talk web 'send=sink\nabc' fin line=OK 'line=3 bytes' eof
+	    call web 'send=sink\nabc' fin line=OK 'line=3 bytes' eof
 	ok 'first bytes byte by byte' \
-	    talk web 'drip=echo\nSSH-2.0-test\r\n' line=OK \
+	    call web 'drip=echo\nSSH-2.0-test\r\n' line=OK \
 	    'expect=SSH-2.0-test\r\n' quiet=300 fin eof
 	ok 'no first bytes, the client waits for OK' \
-	    talk web line=OK 'send=echo\nabc' expect=abc fin eof
+	    call web line=OK 'send=echo\nabc' expect=abc fin eof
 	for how in rst fin mute; do
 		ok "first bytes when the first parked connection fails ($how)" \
 		    dead_first $how
@@ -169,9 +162,7 @@ unchain() {
 	is "$rc" 0 "$1: the server ends with 0"
 }
 
-start svc "$T/peer" serve
-wait_log svc 'listening on' || bail 'no service'
-SVC=$(sed -n 's/listening on //p' "$T/svc.log")
+service
 
 chain "$tree"
 note "$("$MSSH" --version | tr '\n' ' ')"
@@ -184,7 +175,7 @@ ok 'stdio: 300 MB each way through mssh proxy' \
     "$T/peer" pipe 300000000 "$MSSH" proxy web --server "$SRV"
 agent exec --exec "exec $T/peer stdio"
 ok '--exec: 1 GB each way' "$T/peer" xfer "$SRV" exec $GB
-ok '--exec: half-close' talk exec 'send=sink\n' line=OK bytes=300000 fin \
+ok '--exec: half-close' call exec 'send=sink\n' line=OK bytes=300000 fin \
     'line=300000 bytes' eof
 ok '--exec and stdio: 100 MB each way' \
     "$T/peer" pipe 100000000 "$MSSH" proxy exec --server "$SRV"

@@ -6,23 +6,7 @@
 
 tree=$MSSH
 
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
-
-talk() {
-	"$T/peer" talk "$SRV" "$@"
-}
-
-# rss NAME: kB.
-rss() {
-	awk '/^VmRSS/ { print $2 }' "/proc/$(pid "$1")/status"
-}
-
-# cpu NAME: ms that it has used.
-cpu() {
-	sed 's/.*) //' "/proc/$(pid "$1")/stat" |
-	    awk -v hz="$(getconf CLK_TCK)" '{
-		print int(($12 + $13) * 1000 / hz) }'
-}
+peer_build
 
 # grown KB: the server has not grown by more than that since rss0 was taken.
 grown() {

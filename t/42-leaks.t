@@ -10,7 +10,7 @@ ROOM=300		# kB
 # exit is the sharper one anyway.
 ! grep -q __asan_init "$MSSH" || ROOM=2048
 
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
+peer_build
 
 # many N STEP...: N conversations, one after the other.
 many() {
@@ -36,10 +36,6 @@ few_pipes() {
 	pipes_=$(find "/proc/$(pid "$1")/fd" -lname 'pipe:*' | wc -l)
 	echo "$pipes_ ends of pipes"
 	[ "$pipes_" -le 24 ]
-}
-
-rss() {
-	awk '/^VmRSS/ { print $2 }' "/proc/$(pid "$1")/status"
 }
 
 # A node that takes a client and dies in the session, N times, or while it
@@ -134,9 +130,7 @@ no_fatter() {
 	[ $((now_ - $2)) -le "$ROOM" ]
 }
 
-start svc "$T/peer" serve
-wait_log svc 'listening on' || bail 'no service'
-SVC=$(sed -n 's/listening on //p' "$T/svc.log")
+service
 
 server
 agent web --ssh-port "$SVC"

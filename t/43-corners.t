@@ -8,11 +8,7 @@ t/need script perl ps || exit 1
 
 tree=$MSSH
 
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
-
-talk() {
-	"$T/peer" talk "$SRV" "$@"
-}
+peer_build
 
 # as NAME STEP...: a conversation in the background.
 as() {
@@ -26,9 +22,8 @@ fine() {
 	wait_gone "$1" 40 && cat "$T/$1.log" && [ "$rc" = 0 ]
 }
 
-start svc "$T/peer" serve
-wait_log svc 'listening on' || bail 'no service'
-SSHD_PORT=$(sed -n 's/listening on //p' "$T/svc.log")
+service
+SSHD_PORT=$SVC
 server -v
 agent web
 
@@ -44,11 +39,7 @@ ok 'a bad hello of version 1 is answered in version 1' \
 # ---- the queue
 
 # Silent clients that waited for a node do not all reach it at once.
-start crowd perl -MIO::Socket::INET -e 'my @all; for (1 .. 40) {
-    my $s = IO::Socket::INET->new($ARGV[0]) or die; push @all, $s;
-    syswrite $s, "MSSH/2 client quiet wait=30\n" }
-    $| = 1; print "up\n"; sleep 60' "$SRV"
-wait_log crowd up
+strangers crowd 40 'MSSH/2 client quiet wait=30\n'
 waiting() {
 	[ "$(log_count server '-> waiting')" -ge "$1" ]
 }
@@ -157,11 +148,7 @@ ulimit -n 64
 exec "$tree" "\$@"
 END
 server
-start crowd perl -MIO::Socket::INET -e 'my @all; for (1 .. 60) {
-    my $s = IO::Socket::INET->new($ARGV[0]) or last; push @all, $s;
-    syswrite $s, "MSSH/2 client nobody$_ wait=86400\nx" }
-    $| = 1; print "up\n"; sleep 60' "$SRV"
-wait_log crowd up
+strangers crowd 60 'MSSH/2 client nobody$_ wait=86400\nx'
 MSSH=$tree
 agent web
 ok 'with 64 descriptors, 60 clients that wait for a day leave room' \

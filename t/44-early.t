@@ -10,7 +10,7 @@ sshd_start
 server
 agent web
 agent shut --ssh-port "$(free_port)"
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 't/peer.c does not compile'
+peer_build
 
 # $T/early NODE: what --fdpass says, for clients that take no descriptor.
 cat >"$T/early" <<'END'
@@ -95,9 +95,6 @@ ok 'ssh with ControlPersist: says why, too' sh -c \
 
 # ---- the wire
 
-talk() {
-	"$T/peer" talk "$SRV" "$@"
-}
 ok 'no OK: the first byte is the node'\''s' talk \
     'send=MSSH/2 client web early=1\n' 'expect=SSH-2.0-OpenSSH'
 ok 'a refusal is SSH before the client has said a word' talk \

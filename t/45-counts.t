@@ -10,7 +10,7 @@ t/need strace valgrind perl ps || exit 1
 INSTRUCTIONS=27000	# a session; gcc 12 -Os, x86_64, Debian 12's libc
 
 "${CC:-cc}" -O2 -o "$T/gen" t/bench/gen.c || bail 'gen.c does not compile'
-"${CC:-cc}" -O2 -o "$T/peer" t/peer.c || bail 'peer.c does not compile'
+peer_build
 
 # counted cmd...: runs cmd while strace(1) counts the server's system calls.
 counted() {
@@ -105,9 +105,8 @@ instructions() {
 	took=$(sed -n 's/^summary: //p; s/^totals: //p' "$T/out.$1" | sed q)
 }
 tree=$MSSH
-start svc "$T/peer" serve
-wait_log svc 'listening on' || bail 'no service'
-SSHD_PORT=$(sed -n 's/listening on //p' "$T/svc.log")
+service
+SSHD_PORT=$SVC
 instructions 20
 few=$took
 instructions 120

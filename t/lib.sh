@@ -3,6 +3,7 @@
 # TAP:   plan N | finish;  ok NAME cmd...;  is GOT WANT NAME;  note text;
 #        bail text
 # Parts: server, sshd_start, agent and msh build the whole chain on loopback;
+#        peer_build, talk, service and strangers are peers without ssh;
 #        start, stop, wait_log and wait_gone deal with any other process.
 #
 # All files live in $T, which goes away at exit together with every process
@@ -406,6 +407,50 @@ msh() {
 psh() {
 	# shellcheck disable=SC2086	# IN is words
 	$IN "$T/psh" "$@"
+}
+
+# ---- raw peers
+
+# peer_build: makes $T/peer, which does what sh cannot; see t/peer.c.
+peer_build() {
+	"${CC:-cc}" -O2 -o "$T/peer" t/peer.c ||
+	    bail 't/peer.c does not compile'
+}
+
+# talk STEP...: a conversation with the server.
+talk() {
+	"$T/peer" talk "$SRV" "$@"
+}
+
+# service: a peer in sshd's place, as "svc"; sets SVC, its port.
+service() {
+	start svc "$T/peer" serve
+	wait_log svc 'listening on' || bail 'no service'
+	SVC=$(sed -n 's/listening on //p' "$T/svc.log")
+}
+
+# strangers NAME COUNT TEXT: so many connections that say TEXT (with perl's
+# escapes; $_ counts them) and stay for a minute.
+strangers() {
+	# shellcheck disable=SC2016	# perl's own variables
+	start "$1" perl -MIO::Socket::INET -e 'my ($to, $n, $text) = @ARGV;
+	    my @all; for (1 .. $n) {
+		my $s = IO::Socket::INET->new($to) or last; push @all, $s;
+		syswrite $s, eval "qq{$text}" }
+	    $| = 1; print "up\n"; sleep 60' "$SRV" "$2" "$3"
+	wait_log "$1" up
+}
+
+# rss NAME: kB.
+rss() {
+	awk '/^VmRSS/ { print $2 }' "/proc/$(pid "$1")/status"
+}
+
+# cpu NAME: ms that it has used.
+cpu() {
+	sed 's/.*) //' "/proc/$(pid "$1")/stat" |
+	    awk -v hz="$(getconf CLK_TCK)" '{
+		print int(($12 + $13) * 1000 / hz) }'
 }
 
 [ -x "$MSSH" ] || bail "no $MSSH: run make first"
