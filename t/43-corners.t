@@ -105,6 +105,16 @@ ok 'a half-closed client resets: the session ends' \
     wait_log server ' job from ' 30
 ok 'and the log says why' sh -c 'grep " job from " "$T/server.log" |
     grep -e "Connection reset" -e "Broken pipe"'
+
+# A session of --exec outlives its agent, and does not keep the next one out.
+as lasting 'send=MSSH/2 client job\nx' line=OK tell=inside gone
+wait_log lasting inside
+stop agent-job KILL
+agent job
+ok 'an agent is killed beside a session of --exec: the next one is let in' \
+    log_has agent-job 'parked at'
+ok 'and the session goes on' kill -0 "$(pid lasting)"
+stop lasting
 stop agent-job
 
 # ---- a server that says OK and closes does not make a storm of dials
