@@ -18,6 +18,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -80,6 +81,25 @@ on_signal(int sig)
 {
 	(void)sig;
 	stopped = 1;
+}
+
+/* Whoever measures the relay begins now. */
+static void
+ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+}
+
+/* A child that does not outlive us, however we end. */
+static int
+child(void)
+{
+	int pid = fork();
+
+	if (pid == 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
 }
 
 static void
@@ -396,8 +416,7 @@ do_bulk(char **a)
 	int n = atoi(a[1]);
 	struct pair *p = pairs(&l, n);
 
-	puts("ready");
-	fflush(stdout);
+	ready();
 	printf("%.3f\n", bulk(p, n, a[2], atof(a[3])) / atof(a[3]) / 1e9);
 	return 0;
 }
@@ -409,8 +428,7 @@ do_pong(char **a)
 	int n = atoi(a[1]);
 	struct pair *p = pairs(&l, n);
 
-	puts("ready");
-	fflush(stdout);
+	ready();
 	pong(p, n, atof(a[2]), 0);
 	return 0;
 }
@@ -424,9 +442,8 @@ mixed(char **a, int n)
 
 	struct sched_param idle = { 0 };
 
-	puts("ready");
-	fflush(stdout);
-	if (fork() == 0) {
+	ready();
+	if (child() == 0) {
 		/* whoever keeps the time must not wait for this one */
 		sched_setscheduler(0, SCHED_IDLE, &idle);
 		printf("%.3f\n", bulk(big, 4, "up", s + .5) / (s + .5) / 1e9);
@@ -499,13 +516,12 @@ do_rate(char **a)
 	if (pipe(fds) < 0)
 		die("pipe");
 	for (i = 0; i < 2 * n; i++)
-		if ((agents[i] = fork()) == 0)
+		if ((agents[i] = child()) == 0)
 			rate_agent(&l, i);
 	usleep(500000);
-	puts("ready");
-	fflush(stdout);
+	ready();
 	for (i = 0; i < n; i++)
-		if (fork() == 0)
+		if (child() == 0)
 			rate_client(&l, now() + s, fds[1]);
 	for (i = 0; i < n && read(fds[0], &got, sizeof got) == sizeof got; i++)
 		sum += got;
@@ -521,8 +537,7 @@ do_idle(char **a)
 	struct link l = link_of(a[0]);
 
 	pairs(&l, atoi(a[1]));
-	puts("ready");
-	fflush(stdout);
+	ready();
 	while (!stopped)
 		pause();
 	return 0;
@@ -567,8 +582,7 @@ do_urgent(char **a)
 	struct link l = link_of(a[0]);
 	int i, bad = 0, n = atoi(a[1]);
 
-	puts("ready");
-	fflush(stdout);
+	ready();
 	for (i = 0; i < n; i++)
 		bad += urgent_round(&l);
 	printf("%d\n", bad);
@@ -584,8 +598,7 @@ do_stall(char **a)
 	double last = now(), bytes = 0;
 	ssize_t r;
 
-	puts("ready");
-	fflush(stdout);
+	ready();
 	while (now() - last < 1)
 		if ((r = send(p.c, buf, CHUNK, MSG_NOSIGNAL)) > 0) {
 			bytes += (double)r;
@@ -671,7 +684,41 @@ struct way {
 	char *b;			/* or a pipe */
 	int in, out, pipe[2];
 	size_t held, off;
+	int eof;
 };
+
+/* Both directions have ended.  The memory stays for the next pair, since an
+ * event for it may be under way. */
+static struct way *spare;
+
+static void
+way_end(struct way *w)
+{
+	int i;
+
+	for (i = 0; i < 2; i++, w = w->twin) {
+		close(w->in);
+		w->in = w->out = -1;
+		if (w->pipe[0] > 0) {
+			close(w->pipe[0]);
+			close(w->pipe[1]);
+		}
+		free(w->b);
+		w->b = NULL;
+	}
+	w = w->twin > w ? w : w->twin;
+	w->twin->twin = spare;
+	spare = w;
+}
+
+static void
+way_eof(struct way *w)
+{
+	w->eof = 1;
+	shutdown(w->out, SHUT_WR);
+	if (w->twin->eof)
+		way_end(w);
+}
 
 static void
 move_splice(struct way *w)
@@ -689,7 +736,7 @@ move_splice(struct way *w)
 		n = splice(w->in, NULL, w->pipe[1], NULL, PIPE,
 		    SPLICE_F_NONBLOCK);
 		if (n == 0)
-			shutdown(w->out, SHUT_WR);
+			way_eof(w);
 		if (n <= 0)
 			return;
 		w->held = (size_t)n;
@@ -700,6 +747,7 @@ static void
 move_rw(struct way *w)
 {
 	ssize_t n;
+	int again = 1;
 
 	for (;;) {
 		while (w->held) {
@@ -710,11 +758,14 @@ move_rw(struct way *w)
 			w->off += (size_t)n;
 		}
 		w->off = 0;
+		if (again == 0)
+			return;
 		if ((n = recv(w->in, w->b, CHUNK, 0)) == 0)
-			shutdown(w->out, SHUT_WR);
+			way_eof(w);
 		if (n <= 0)
 			return;
 		w->held = (size_t)n;
+		again = n == CHUNK;	/* a short one was the last */
 	}
 }
 
@@ -727,9 +778,16 @@ relay_accept(int ep, int lfd, int backend, int use_pipe)
 
 	if (fd < 0)
 		return;
-	to = must_dial(backend);
+	if ((to = dial(backend, -1)) < 0) {
+		close(fd);
+		return;
+	}
 	nonblock(to);
-	w = calloc(2, sizeof *w);
+	if ((w = spare))
+		spare = w[1].twin;
+	else
+		w = malloc(2 * sizeof *w);
+	memset(w, 0, 2 * sizeof *w);
 	w[0].in = w[1].out = fd;
 	w[1].in = w[0].out = to;
 	for (i = 0; i < 2; i++) {
@@ -757,9 +815,11 @@ do_relay(char **a, void (*move)(struct way *), int use_pipe)
 				relay_accept(ep, lfd, atoi(a[1]), use_pipe);
 				continue;
 			}
-			if (e[n].events & ~(unsigned)EPOLLOUT)
+			if (w->in >= 0 && !w->eof &&
+			    e[n].events & ~(unsigned)EPOLLOUT)
 				move(w);
-			if (e[n].events & EPOLLOUT)
+			if (w->in >= 0 && w->twin->held &&
+			    e[n].events & EPOLLOUT)
 				move(w->twin);
 		}
 	return 0;
