@@ -61,7 +61,7 @@ enum {
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	MAX_ACCEPT = 64,	/* in one turn */
-	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
+	MAX_DISCARD = 256,	/* reads from whoever was refused */
 
 	PING_EVERY = 25000,	/* below the 60 s of most proxies */
 	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
@@ -105,10 +105,12 @@ struct list {			/* a ring of conns; tail is head->prev */
 	int n;
 };
 
+/* Ten thousand agents are parked for each one that serves a session, so a
+ * connection is small, and what it needs beyond that comes when it is paired
+ * (or dials). */
 struct conn {
 	struct io io;
-	struct duct out;	/* my bytes on their way to to */
-	struct conn *to, *from;	/* whose bytes come to me: from */
+	struct half *half;	/* its half of a session, or NULL */
 	struct conn *next, *prev;
 	struct list *in;	/* the list I am in, or NULL */
 	struct node *node;	/* server: counted in node->refs */
@@ -119,28 +121,39 @@ struct conn {
 	uint8_t phase;
 	uint8_t version;	/* of the peer, 0: not known yet */
 	uint8_t slot;		/* agent: which spare */
-	uint8_t strikes;
-	uint8_t try;		/* addresses tried, and */
-	int16_t err;		/* what became of the last one */
 	unsigned agent : 1;	/* counted in node->agents */
 	unsigned silent : 1;	/* counted in node->silent */
 	unsigned early : 1;	/* the client has its OK, or wants none */
 	unsigned ssh : 1;	/* and is an SSH client, by its own word */
 	unsigned first : 1;	/* ended its side first */
 	unsigned sshd : 1;	/* agent: the connection to sshd */
+};
+
+struct half {
+	struct duct out;	/* my bytes on their way to to */
+	struct conn *to, *from;	/* whose bytes come to me: from */
+	int16_t err;		/* what became of the last address */
+	uint8_t try;		/* addresses tried */
+	uint8_t strikes;	/* looks in a row that found it silent */
 	int32_t pid;		/* agent: who serves the session, and */
 	int32_t fd;		/* our copy of the child's socket */
 };
 
-struct node {
-	struct node *chain;
-	struct node *newer, *older;	/* offline ones, by time */
-	struct list parked;		/* newest at the tail */
+struct queue {			/* what few nodes have */
 	struct list waiting;		/* clients, oldest at the head */
 	struct list claims;		/* agents of another run */
+};
+
+struct node {
+	struct node *chain;
+	union {
+		struct list parked;	/* refs > 0; newest at the tail */
+		struct node *off[2];	/* refs == 0: newer, older */
+	} u;
+	struct queue *queue;		/* or &nobody */
 	uint64_t run;			/* whose the node is */
 	int64_t seen;			/* last agent connection ended */
-	int64_t refill;			/* silent clients: time of the bucket */
+	uint32_t refill;		/* silent clients: the bucket's time */
 	int32_t grace;			/* ms after seen that clients wait */
 	int32_t refs;			/* conns that point here */
 	int32_t agents;			/* of them agents: parked to relay */
@@ -566,7 +579,6 @@ conn_new(int fd)
 		return NULL;
 	}
 	io_init(&c->io);
-	duct_init(&c->out);
 	c->since = reactor_now();
 	if (io_add(&c->io, fd, dispatch) < 0) {
 		if (fd >= 0)
@@ -575,6 +587,55 @@ conn_new(int fd)
 		return NULL;
 	}
 	return c;
+}
+
+static void
+conn_free(struct conn *c)
+{
+	nwaiting -= c->phase == WAITING;
+	list_del(c);
+	if (c->half)
+		duct_end(&c->half->out);
+	free(c->half);
+	io_close(&c->io);
+	free(c);
+}
+
+/* Gives c its half of a session, if it has none yet.  0, or -1: no memory. */
+static int
+half_get(struct conn *c)
+{
+	if (c->half)
+		return 0;
+	if (!(c->half = calloc(1, sizeof *c->half)))
+		return -1;
+	duct_init(&c->half->out);
+	return 0;
+}
+
+/* conn_new() and half_get(), as those need who dial. */
+static struct conn *
+conn_whole(int fd)
+{
+	struct conn *c = conn_new(fd);
+
+	if (!c || half_get(c) == 0)
+		return c;
+	conn_free(c);
+	return NULL;
+}
+
+static void
+join(struct conn *a, struct conn *b)
+{
+	a->half->to = a->half->from = b;
+	b->half->to = b->half->from = a;
+}
+
+static void
+part(struct conn *a, struct conn *b)
+{
+	a->half->to = a->half->from = b->half->to = b->half->from = NULL;
 }
 
 /* Exchanges the descriptor, for another address of the same target. */
@@ -588,16 +649,6 @@ conn_fd(struct conn *c, int fd)
 		close(fd);
 	io_add(&c->io, -1, dispatch);
 	return -1;
-}
-
-static void
-conn_free(struct conn *c)
-{
-	nwaiting -= c->phase == WAITING;
-	list_del(c);
-	duct_end(&c->out);
-	io_close(&c->io);
-	free(c);
 }
 
 /* Sends one line at once, or not at all: -1. */
@@ -665,6 +716,7 @@ static void
 linger(struct conn *c)
 {
 	list_del(c);
+	c->copied = 0;
 	shutdown(c->io.fd, SHUT_WR);
 	enter(c, LINGER);
 	io_again(&c->io);
@@ -680,10 +732,10 @@ on_linger(struct conn *c)
 	for (i = 0; i < 16 && c->io.ready & IO_R; i++) {
 		if ((n = recv(c->io.fd, b, sizeof b, 0)) <= 0)
 			break;
-		c->out.total += n;
+		c->copied++;
 	}
 	if (expired(c) || n == 0 || (n < 0 && errno != EAGAIN) ||
-	    c->out.total > MAX_DISCARD)
+	    c->copied > MAX_DISCARD)
 		drop(c, "done");
 	else if (n < 0)
 		c->io.ready &= ~IO_R;
@@ -703,7 +755,8 @@ is_inner(const struct conn *c)
 static void
 session_log(struct conn *c, const char *why)
 {
-	struct conn *client = is_inner(c) ? c->to : c, *node = client->to;
+	struct conn *client = is_inner(c) ? c->half->to : c;
+	struct conn *node = client->half->to;
 	int64_t ms = reactor_now() - client->since;
 
 	if (!why)
@@ -712,15 +765,15 @@ session_log(struct conn *c, const char *why)
 	noise(N_SESSION, "session %016llx %s from %s up %llu down %llu in "
 	    "%d.%d s: %s", (unsigned long long)client->run,
 	    client->node ? client->node->id : cfg.node,
-	    peer_str(&client->peer), (unsigned long long)client->out.total,
-	    (unsigned long long)node->out.total, (int)(ms / 1000),
+	    peer_str(&client->peer), (unsigned long long)client->half->out.total,
+	    (unsigned long long)node->half->out.total, (int)(ms / 1000),
 	    (int)(ms % 1000 / 100), why);
 }
 
 static void
 set_bulk(struct conn *a, struct conn *b)
 {
-	int bulk = a->out.bulk || b->out.bulk;
+	int bulk = a->half->out.bulk || b->half->out.bulk;
 
 	a->io.bulk = b->io.bulk = bulk;
 }
@@ -729,18 +782,18 @@ set_bulk(struct conn *a, struct conn *b)
 static int
 flow(struct conn *from, struct conn *to)
 {
-	int done = from->out.eof;
+	int done = from->half->out.eof;
 
 	/* close(2) will pass the second end of file on */
-	if (is_daemon && to->out.eof)
-		from->out.keep = 1;
-	switch (duct_move(&from->out, &from->io, &to->io)) {
+	if (is_daemon && to->half->out.eof)
+		from->half->out.keep = 1;
+	switch (duct_move(&from->half->out, &from->io, &to->io)) {
 	case DUCT_MORE:
 		from->io.bulk = 1;
 		io_again(&from->io);
 		return 0;
 	case DUCT_DONE:
-		if (!done && !to->out.eof)
+		if (!done && !to->half->out.eof)
 			from->first = 1;
 		return 1;
 	case DUCT_DEAD:
@@ -751,10 +804,10 @@ flow(struct conn *from, struct conn *to)
 
 /* Is one of c's peers dead?  Only unacknowledged data makes us ask. */
 static int
-struck(struct conn *c)
+struck(struct half *h, int fd)
 {
-	c->strikes = net_silent(c->io.fd) >= TICK ? c->strikes + 1 : 0;
-	return c->strikes >= STRIKES;
+	h->strikes = net_silent(fd) >= TICK ? h->strikes + 1 : 0;
+	return h->strikes >= STRIKES;
 }
 
 static void
@@ -765,15 +818,15 @@ on_relay(struct conn *c)
 	if (expired(c)) {
 		io_after(&c->io, TICK);
 		/* nobody reads it any more, so nobody else would notice */
-		if (c->out.eof && (e = net_error(c->io.fd))) {
+		if (c->half->out.eof && (e = net_error(c->io.fd))) {
 			drop(c, strerror(e));
 			return;
 		}
-		if (!is_daemon && c->out.eof && proxy_idle()) {
+		if (!is_daemon && c->half->out.eof && proxy_idle()) {
 			drop(c, NULL);
 			return;
 		}
-		if (struck(c)) {
+		if (struck(c->half, c->io.fd)) {
 			drop(c, "the network is gone (no acknowledgement "
 			    "for 30 s)");
 			return;
@@ -783,11 +836,11 @@ on_relay(struct conn *c)
 			return;
 		}
 	}
-	if (c->to && (out = flow(c, c->to)) < 0) {
+	if (c->half->to && (out = flow(c, c->half->to)) < 0) {
 		drop(c, strerror(errno));
 		return;
 	}
-	if (c->from && (in = flow(c->from, c)) < 0) {
+	if (c->half->from && (in = flow(c->half->from, c)) < 0) {
 		drop(c, strerror(errno));
 		return;
 	}
@@ -795,9 +848,9 @@ on_relay(struct conn *c)
 		drop(c, NULL);
 		return;
 	}
-	if (c->to && c->to == c->from)
-		set_bulk(c, c->to);
-	if (c->silent && c->out.total) {
+	if (c->half->to && c->half->to == c->half->from)
+		set_bulk(c, c->half->to);
+	if (c->silent && c->half->out.total) {
 		c->silent = 0;
 		c->node->silent--;
 	}
@@ -805,8 +858,10 @@ on_relay(struct conn *c)
 
 /* server: nodes */
 
-static struct node **table;		/* a power of two of chains */
+static struct node **table;
 static size_t buckets, nnodes;
+static size_t mask;			/* the next power of two, less one */
+static struct queue nobody;		/* stays empty */
 static struct node *newest, *oldest;	/* offline, remembered */
 static int nseen;
 static struct list strangers;		/* HELLO, oldest at the head */
@@ -818,7 +873,9 @@ static struct io beat, drained;
 static size_t
 bucket(const char *id)
 {
-	return siphash(id, strlen(id)) & (buckets - 1);
+	size_t h = siphash(id, strlen(id)) & mask;
+
+	return h < buckets ? h : h & mask >> 1;
 }
 
 static struct node *
@@ -832,24 +889,32 @@ node_find(const char *id)
 	return NULL;
 }
 
+/* One chain more, into which one of the others is split: the table grows with
+ * the nodes and never stops the loop for all of them (linear hashing: Litwin,
+ * 1980).  Without memory the chains get longer, that is all. */
 static void
 table_grow(void)
 {
-	struct node **old = table, *n, *next;
-	size_t i, was = buckets;
+	struct node **p, *n, **t = table;
+	size_t old;
 
-	if (!(table = calloc(was ? 2 * was : 64, sizeof *table))) {
-		table = old;		/* longer chains, that is all */
+	if (!(buckets & (buckets - 1)) &&
+	    !(t = realloc(table, (buckets ? 2 * buckets : 1) * sizeof *t)))
 		return;
-	}
-	buckets = was ? 2 * was : 64;
-	for (i = 0; i < was; i++)
-		for (n = old[i]; n; n = next) {
-			next = n->chain;
-			n->chain = table[bucket(n->id)];
-			table[bucket(n->id)] = n;
+	table = t;
+	table[buckets++] = NULL;
+	if (buckets - 1 > mask)
+		mask = 2 * mask + 1;
+	old = (buckets - 1) & mask >> 1;
+	for (p = &table[old]; (n = *p);) {
+		if (bucket(n->id) == old) {
+			p = &n->chain;
+			continue;
 		}
-	free(old);
+		*p = n->chain;
+		n->chain = table[buckets - 1];
+		table[buckets - 1] = n;
+	}
 }
 
 static struct node *
@@ -860,17 +925,41 @@ node_get(const char *id)
 
 	if (n)
 		return n;
-	if (nnodes >= buckets)
+	if (nnodes >= 2 * buckets)
 		table_grow();
 	if (!buckets || !(n = calloc(1, sizeof *n + len)))
 		return NULL;
 	memcpy(n->id, id, len);
+	n->queue = &nobody;
 	n->tokens = SILENT_BURST;
 	b = bucket(id);
 	n->chain = table[b];
 	table[b] = n;
 	nnodes++;
 	return n;
+}
+
+/* A queue of n's own.  -1: no memory. */
+static int
+queue_get(struct node *n)
+{
+	struct queue *q;
+
+	if (n->queue != &nobody)
+		return 0;
+	if (!(q = calloc(1, sizeof *q)))
+		return -1;
+	n->queue = q;
+	return 0;
+}
+
+static void
+queue_end(struct node *n)
+{
+	if (n->queue == &nobody || n->queue->waiting.n || n->queue->claims.n)
+		return;
+	free(n->queue);
+	n->queue = &nobody;
 }
 
 static void
@@ -888,11 +977,13 @@ node_free(struct node *n)
 static void
 unremember(struct node *n)
 {
-	if (!n->newer && newest != n)
+	struct node *newer = n->u.off[0], *older = n->u.off[1];
+
+	if (n->refs || (!newer && newest != n))
 		return;
-	*(n->newer ? &n->newer->older : &newest) = n->older;
-	*(n->older ? &n->older->newer : &oldest) = n->newer;
-	n->newer = n->older = NULL;
+	*(newer ? &newer->u.off[1] : &newest) = older;
+	*(older ? &older->u.off[0] : &oldest) = newer;
+	memset(&n->u, 0, sizeof n->u);
 	nseen--;
 }
 
@@ -906,8 +997,8 @@ remember(struct node *n)
 		node_free(n);
 		return;
 	}
-	n->older = newest;
-	*(newest ? &newest->newer : &oldest) = n;
+	n->u.off[1] = newest;
+	*(newest ? &newest->u.off[0] : &oldest) = n;
 	newest = n;
 	if (++nseen > MAX_SEEN) {
 		unremember(old);
@@ -1003,8 +1094,8 @@ grace(const struct node *n)
 static void
 serve_waiting(struct node *n)
 {
-	while (n->parked.n && n->waiting.n)
-		pair(n->waiting.head);
+	while (n->u.parked.n && n->queue->waiting.n)
+		pair(n->queue->waiting.head);
 }
 
 static void
@@ -1022,20 +1113,20 @@ park(struct conn *c)
 	if (!c->agent)
 		n->agents++;
 	c->agent = 1;
-	list_add(&n->parked, c);
+	list_add(&n->u.parked, c);
 	enter(c, PARKED);
 	if (c->version == 1)	/* has no pings: TCP keepalive watches it */
 		io_after(&c->io, -1);
 	io_again(&c->io);
-	a = n->parked.head;
-	for (i = n->parked.n; i > 0; i--, a = next) {
+	a = n->u.parked.head;
+	for (i = n->u.parked.n; i > 0; i--, a = next) {
 		next = a->next;
 		if (a != c && c->run && a->run == c->run && a->slot == c->slot)
 			drop(a, "replaced by its own agent");
 	}
 	if (!known)
 		noise(N_NODE, "%s registered from %s (%d parked)", n->id,
-		    peer_str(&c->peer), n->parked.n);
+		    peer_str(&c->peer), n->u.parked.n);
 	serve_waiting(n);
 }
 
@@ -1043,9 +1134,9 @@ park(struct conn *c)
 static void
 claims_fail(struct node *n)
 {
-	while (n->claims.n)
-		refuse(n->claims.head, C_EXISTS, "another agent holds the "
-		    "node %s and is alive", n->id);
+	while (n->queue->claims.n)
+		refuse(n->queue->claims.head, C_EXISTS, "another agent holds "
+		    "the node %s and is alive", n->id);
 }
 
 /* The node is free: the first claim takes it, with all of its run. */
@@ -1055,14 +1146,14 @@ claims_win(struct node *n)
 	uint64_t run;
 	struct conn *c;
 
-	if (!n->claims.n)
+	if (!n->queue->claims.n)
 		return;
-	c = n->claims.head;
+	c = n->queue->claims.head;
 	run = c->run;
 	list_del(c);
 	park(c);
-	while (n->claims.n) {
-		c = n->claims.head;
+	while (n->queue->claims.n) {
+		c = n->queue->claims.head;
 		list_del(c);
 		if (run && c->run == run)
 			park(c);
@@ -1077,16 +1168,16 @@ static void
 claim(struct conn *c)
 {
 	struct node *n = c->node;
-	struct conn *a = n->parked.head, *next;
+	struct conn *a = n->u.parked.head, *next;
 	int i, ms = phases[CLAIM].ms;
 
-	if (n->claims.n >= MAX_SPARE) {
+	if (n->queue->claims.n >= MAX_SPARE || queue_get(n) < 0) {
 		refuse(c, C_LIMIT, "too many agents want the node %s", n->id);
 		return;
 	}
-	list_add(&n->claims, c);
+	list_add(&n->queue->claims, c);
 	enter(c, CLAIM);
-	for (i = n->parked.n; i > 0; i--, a = next) {
+	for (i = n->u.parked.n; i > 0; i--, a = next) {
 		next = a->next;
 		if (a->version == 1) {
 			net_keepalive(a->io.fd, 1, 1, 3);
@@ -1110,8 +1201,8 @@ on_claim(struct conn *c)
 			drop(c, "gone");
 		return;
 	}
-	a = n->parked.head;
-	for (i = n->parked.n; i > 0; i--, a = next) {
+	a = n->u.parked.head;
+	for (i = n->u.parked.n; i > 0; i--, a = next) {
 		next = a->next;
 		if (a->version != 1)
 			drop(a, "no answer to a ping");
@@ -1120,9 +1211,9 @@ on_claim(struct conn *c)
 			io_after(&c->io, -1);
 		}
 	}
-	if (n->parked.n)
+	if (n->u.parked.n)
 		claims_fail(n);
-	else if (n->claims.n)
+	else if (n->queue->claims.n)
 		claims_win(n);
 }
 
@@ -1168,8 +1259,8 @@ agent_hello(struct conn *c, const struct hello *h)
 	c->run = h->run;
 	c->slot = h->slot;
 	if (!n->agents || (c->run && c->run == n->run) ||
-	    (c->version == 1 && !n->parked.n && !n->run)) {
-		if (n->claims.n && c->run == n->run)
+	    (c->version == 1 && !n->u.parked.n && !n->run)) {
+		if (n->queue->claims.n && c->run == n->run)
 			claims_fail(n);
 		park(c);
 	} else
@@ -1195,13 +1286,11 @@ peek(struct conn *c)
 static int
 gate(struct node *n)
 {
-	int64_t now = reactor_now(), more = (now - n->refill) / SILENT_EVERY;
+	uint32_t now = reactor_now() / SILENT_EVERY, more = now - n->refill;
 
-	if (more > 0) {
-		n->tokens = n->tokens + more > SILENT_BURST ? SILENT_BURST :
-		    (int16_t)(n->tokens + more);
-		n->refill = now;
-	}
+	n->tokens = more > SILENT_BURST || n->tokens + more > SILENT_BURST ?
+	    SILENT_BURST : n->tokens + more;
+	n->refill = now;
 	if (n->silent >= MAX_SILENT || n->tokens <= 0)
 		return 0;
 	n->tokens--;
@@ -1231,7 +1320,7 @@ begin(struct conn *c, struct conn *a)
 	}
 	if (!c->copied)		/* what peek() saw is still there */
 		c->io.ready |= IO_R;
-	c->out.total = c->copied;
+	c->half->out.total = c->copied;
 	c->since = reactor_now();
 	list_add(&live, c);
 	enter(c, RELAY);
@@ -1261,8 +1350,7 @@ call(struct conn *a, struct conn *c, ssize_t n)
 			return -1;
 	} else if (a->io.ready & IO_H)
 		return -1;
-	a->to = a->from = c;
-	c->to = c->from = a;
+	join(a, c);
 	a->since = reactor_now();
 	enter(a, CALLED);
 	enter(c, PAIRED);
@@ -1323,16 +1411,18 @@ wait_parked(struct conn *c, int ms)
 	/* who has left takes no place from those who are here */
 	if (c->io.ready & IO_H)
 		drop(c, "the client gave up");
-	else if (!again && n->waiting.n >= MAX_WAITING)
+	else if (!again && n->queue->waiting.n >= MAX_WAITING)
 		refuse(c, C_BUSY, "%d clients wait for %s already, try later",
 		    MAX_WAITING, n->id);
 	else if (!again && nwaiting >= max_waiting)
 		refuse(c, C_BUSY, "%d clients wait for nodes already, try "
 		    "later", nwaiting);
+	else if (queue_get(n) < 0)
+		refuse(c, C_LIMIT, "no memory for another client");
 	else {
-		list_add(&n->waiting, c);
+		list_add(&n->queue->waiting, c);
 		if (again)
-			n->waiting.head = c;
+			n->queue->waiting.head = c;
 		enter(c, WAITING);
 		io_after(&c->io, ms);
 	}
@@ -1348,11 +1438,15 @@ pair(struct conn *c)
 	ssize_t got;
 
 	list_del(c);
-	while (n->parked.n) {
+	while (n->u.parked.n) {
 		got = peek(c);
 		if (!may_pair(c, got))
 			return;
-		a = n->parked.head->prev;
+		a = n->u.parked.head->prev;
+		if (half_get(a) < 0 || half_get(c) < 0) {
+			refuse(c, C_LIMIT, "no memory for another session");
+			return;
+		}
 		if (call(a, c, got) == 0)
 			return;
 		drop(a, "gone when it was called");
@@ -1418,7 +1512,7 @@ on_paired(struct conn *c)
 static void
 on_called(struct conn *a)
 {
-	struct conn *c = a->to;
+	struct conn *c = a->half->to;
 	const char *text;
 	char line[LINE_LEN];
 	int r, code;
@@ -1431,7 +1525,7 @@ on_called(struct conn *a)
 			return;
 		}
 		if (code > 0) {
-			a->to = a->from = c->to = c->from = NULL;
+			part(a, c);
 			refuse(c, code, "%s: %s", c->node->id, text);
 			linger(a);
 			return;
@@ -1447,10 +1541,10 @@ on_called(struct conn *a)
 		drop(a, "did not acknowledge a call");
 	else if (reactor_now() - a->since < CALL_MAX)
 		io_after(&a->io, CALL_ACK);
-	else if (c->node->parked.n)
+	else if (c->node->u.parked.n)
 		drop(a, "no answer to a call");
 	else {
-		a->to = a->from = c->to = c->from = NULL;
+		part(a, c);
 		refuse(c, C_TIMEOUT, "%s did not answer in %d s", c->node->id,
 		    CALL_MAX / 1000);
 		drop(a, "no answer to a call");
@@ -1673,9 +1767,9 @@ on_term(int sig)
 		for (n = table[i]; n; n = next) {
 			next = n->chain;
 			n->refs++;	/* outlives its connections */
-			drop_all(&n->claims, "the server stops");
-			drop_all(&n->waiting, "the server stops");
-			drop_all(&n->parked, "the server stops");
+			drop_all(&n->queue->claims, "the server stops");
+			drop_all(&n->queue->waiting, "the server stops");
+			drop_all(&n->u.parked, "the server stops");
 			n->refs--;
 		}
 	if (!live.n || !cfg.drain) {
@@ -1750,7 +1844,7 @@ node_lost(struct node *n, const struct peer *p, int closed)
 {
 	n->seen = reactor_now();
 	n->grace = closed ? LEFT_MS : LOST_MS;
-	if (!halting && !n->claims.n)
+	if (!halting && !n->queue->claims.n)
 		noise(N_NODE, "%s is offline (last connection from %s closed)",
 		    n->id, peer_str(p));
 	claims_win(n);
@@ -1770,6 +1864,7 @@ conn_release(struct conn *c)
 		return;
 	if (agent && --n->agents == 0)
 		node_lost(n, &p, closed);
+	queue_end(n);
 	if (--n->refs == 0)
 		remember(n);
 }
@@ -1779,7 +1874,7 @@ conn_release(struct conn *c)
 static void
 session_end(struct conn *c, const char *why)
 {
-	struct conn *p = c->to;
+	struct conn *p = c->half->to;
 
 	if (!is_daemon)
 		proxy_end(why);
@@ -1798,7 +1893,7 @@ session_end(struct conn *c, const char *why)
 static void
 drop(struct conn *c, const char *why)
 {
-	struct conn *p = c->to;
+	struct conn *p = c->half ? c->half->to : NULL;
 	int phase = c->phase;
 
 	if (cfg.verbose)
@@ -1809,7 +1904,7 @@ drop(struct conn *c, const char *why)
 		return;
 	}
 	if (p)
-		c->to = c->from = p->to = p->from = NULL;
+		part(c, p);
 	conn_release(c);
 	if (p && phase == CALLED)
 		pair(p);
@@ -1887,7 +1982,7 @@ lookup_done(struct target *t)
 		if (target_of(c) != t)
 			list_add(&lookups, c);
 		else {
-			c->try = 0;
+			c->half->try = 0;
 			if (t->n)
 				dial(c);
 			else
@@ -1986,7 +2081,7 @@ dial_from(const struct conn *c, const struct sockaddr_storage *to)
 
 	if (c->sshd && to->ss_family == AF_INET &&
 	    ntohl(s4->sin_addr.s_addr) >> 24 == 127) {
-		h = siphash(c->to->peer.ip, sizeof c->to->peer.ip);
+		h = siphash(c->half->to->peer.ip, sizeof c->half->to->peer.ip);
 		memset(&from, 0, sizeof from);
 		from.sin_family = AF_INET;
 		from.sin_addr.s_addr = htonl(0x7f000000 | (h & 0x7fff00) |
@@ -2017,7 +2112,7 @@ dial(struct conn *c)
 {
 	struct target *t = target_of(c);
 	const struct sockaddr_storage *to;
-	int fd, e = c->err;
+	int fd, e = c->half->err;
 
 	if (!t->n) {
 		list_add(&lookups, c);
@@ -2025,8 +2120,8 @@ dial(struct conn *c)
 		lookup(t);
 		return;
 	}
-	for (; c->try < t->n; c->try++) {
-		to = &t->addr[(t->good + c->try) % t->n];
+	for (; c->half->try < t->n; c->half->try++) {
+		to = &t->addr[(t->good + c->half->try) % t->n];
 		if ((fd = dial_from(c, to)) < 0 || conn_fd(c, fd) < 0) {
 			e = errno;
 			continue;
@@ -2056,22 +2151,22 @@ on_dial(struct conn *c)
 	struct target *t = target_of(c);
 
 	if (expired(c))
-		c->err = ETIMEDOUT;
+		c->half->err = ETIMEDOUT;
 	else if (!(c->io.ready & IO_W))
 		return;
 	else
-		c->err = net_error(c->io.fd);
-	if (c->err) {
-		c->try++;
+		c->half->err = net_error(c->io.fd);
+	if (c->half->err) {
+		c->half->try++;
 		conn_fd(c, -1);
 		if (t->n)
 			dial(c);
 		else	/* another one has tried them all meanwhile */
-			give_up(c, c->err);
+			give_up(c, c->half->err);
 		return;
 	}
 	if (t->n)	/* a lookup may be under way again */
-		t->good = (t->good + c->try) % t->n;
+		t->good = (t->good + c->half->try) % t->n;
 	connected(c);
 }
 
@@ -2091,7 +2186,7 @@ fill(int i)
 
 	if (slots[i] || halting)
 		return;
-	if (!(c = conn_new(-1))) {
+	if (!(c = conn_whole(-1))) {
 		say_log("cannot dial: %s", strerror(errno));
 		io_after(&retry, BACKOFF_MAX);
 		return;
@@ -2308,9 +2403,9 @@ serve_exec(struct conn *c)
 		return;
 	}
 	io_del(&c->io);
-	c->fd = fd;
-	c->pid = proc_spawn(cfg.exec, fd, env);
-	if (c->pid < 0 || io_add(&c->io, -1, dispatch) < 0) {
+	c->half->fd = fd;
+	c->half->pid = proc_spawn(cfg.exec, fd, env);
+	if (c->half->pid < 0 || io_add(&c->io, -1, dispatch) < 0) {
 		say_log("cannot run --exec: %s", strerror(errno));
 		c->io.fd = -1;
 		close(fd);
@@ -2320,7 +2415,7 @@ serve_exec(struct conn *c)
 	list_add(&live, c);
 	enter(c, CHILD);
 	say_log("session %016llx from %s: process %d",
-	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->pid);
+	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->half->pid);
 }
 
 static void
@@ -2329,9 +2424,9 @@ child_end(struct conn *c, const char *why)
 	int64_t ms = reactor_now() - c->since;
 
 	say_log("session %016llx from %s: process %d ended after %d.%d s: %s",
-	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->pid,
+	    (unsigned long long)c->run, peer_str(&c->peer), (int)c->half->pid,
 	    (int)(ms / 1000), (int)(ms % 1000 / 100), why);
-	close(c->fd);
+	close(c->half->fd);
 	drop(c, why);
 	if (halting && !live.n)
 		reactor_halt();
@@ -2343,11 +2438,10 @@ on_child(struct conn *c)
 	if (!expired(c))
 		return;
 	io_after(&c->io, TICK);
-	c->strikes = net_silent(c->fd) >= TICK ? c->strikes + 1 : 0;
-	if (c->strikes < STRIKES)
+	if (!struck(c->half, c->half->fd))
 		return;
-	net_reset(c->fd);
-	shutdown(c->fd, SHUT_RDWR);
+	net_reset(c->half->fd);
+	shutdown(c->half->fd, SHUT_RDWR);
 	child_end(c, "the network is gone (no acknowledgement for 30 s)");
 }
 
@@ -2365,7 +2459,7 @@ on_sigchld(int sig)
 		if (pid == sshd.pid)
 			sshd.pid = 0;
 		for (c = live.head, i = live.n; i > 0; i--, c = c->next)
-			if (c->pid == pid)
+			if (c->half->pid == pid)
 				break;
 		if (i == 0)
 			continue;
@@ -2400,14 +2494,13 @@ go(struct conn *c, const char *line)
 		serve_exec(c);
 		return;
 	}
-	if (!(s = conn_new(-1))) {
+	if (!(s = conn_whole(-1))) {
 		say(c, "ERROR unreachable no descriptor or memory left");
 		linger(c);
 		return;
 	}
 	s->sshd = 1;
-	s->to = s->from = c;
-	c->to = c->from = s;
+	join(s, c);
 	dial(s);
 }
 
@@ -2449,7 +2542,7 @@ on_held(struct conn *c)
 static void
 sshd_up(struct conn *s)
 {
-	struct conn *c = s->to;
+	struct conn *c = s->half->to;
 
 	if (say(c, "READY") < 0) {
 		drop(c, "gone");
@@ -2467,14 +2560,14 @@ sshd_up(struct conn *s)
 static void
 sshd_down(struct conn *s, const char *why)
 {
-	struct conn *c = s->to;
+	struct conn *c = s->half->to;
 
 	say_log("session %016llx from %s: cannot reach sshd at %s: %s",
 	    (unsigned long long)c->run, peer_str(&c->peer),
 	    target_str(&sshd), why);
 	say(c, "ERROR unreachable cannot reach sshd at %s: %s",
 	    target_str(&sshd), why);
-	c->to = c->from = s->to = s->from = NULL;
+	part(c, s);
 	linger(c);
 	drop(s, why);
 }
@@ -2616,9 +2709,9 @@ proxy_idle(void)
 {
 	static uint64_t before;
 	static int looks;
-	uint64_t now = in ? in->out.total : 0;
+	uint64_t now = in ? in->half->out.total : 0;
 
-	looks = now != before || (in && in->out.held) ? 0 : looks + 1;
+	looks = now != before || (in && in->half->out.held) ? 0 : looks + 1;
 	before = now;
 	return looks >= 2;
 }
@@ -2629,7 +2722,7 @@ stdio(int fd, int *flags)
 	struct conn *c;
 
 	*flags = net_blocking(fd, 0);
-	if (!(c = conn_new(fd)))
+	if (!(c = conn_whole(fd)))
 		die(X_FAIL, "cannot use descriptor %d:", fd);
 	enter(c, STDIO);
 	return c;
@@ -2639,7 +2732,7 @@ stdio(int fd, int *flags)
 static void
 on_stdio(struct conn *c)
 {
-	c = c->to ? c->to : c->from;
+	c = c->half->to ? c->half->to : c->half->from;
 	phases[c->phase].fn(c);
 }
 
@@ -2672,9 +2765,9 @@ ask(struct conn *c)
 	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
 	/* what ssh has to say travels right behind the hello */
 	in = stdio(0, &in_flags);
-	in->to = c;
-	c->from = in;
-	in->out.keep = 1;	/* an end before OK would say: I gave up */
+	in->half->to = c;
+	c->half->from = in;
+	in->half->out.keep = 1;	/* an end before OK would say: I gave up */
 	if (isatty(0))
 		in->io.ready |= IO_U;
 }
@@ -2699,18 +2792,18 @@ on_ask(struct conn *c)
 		die(X_TIMEOUT, "the server %s does not answer",
 		    target_str(&server));
 	if (r == 0) {
-		if (c->from && flow(c->from, c) < 0)
+		if (c->half->from && flow(c->half->from, c) < 0)
 			c->io.ready |= IO_R;	/* its answer says why */
 		return;
 	}
-	in->out.keep = 0;
-	if (in->out.eof)
+	in->half->out.keep = 0;
+	if (in->half->out.eof)
 		shutdown(c->io.fd, SHUT_WR);
 	out = stdio(1, &out_flags);
 	if (out->io.ready & IO_U || isatty(1))
 		c->io.ready |= IO_U;	/* no splice(2), as with O_APPEND */
-	out->from = c;
-	c->to = out;
+	out->half->from = c;
+	c->half->to = out;
 	enter(c, RELAY);
 	on_relay(c);
 }
@@ -2730,7 +2823,7 @@ run_proxy(void)
 	reactor_signal(SIGINT, on_quit);
 	reactor_signal(SIGTERM, on_quit);
 	reactor_signal(SIGHUP, on_quit);
-	if (!(c = conn_new(-1)))
+	if (!(c = conn_whole(-1)))
 		die(X_FAIL, "no memory:");
 	dial(c);
 	if (reactor_run() < 0)

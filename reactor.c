@@ -541,7 +541,7 @@ io_init(struct io *io)
 static int
 reserve(void)
 {
-	size_t n = room ? 2 * room : 64;
+	size_t n = room + room / 4 + 64;
 	struct deadline *p;
 
 	if (nadded < room)

@@ -86,7 +86,7 @@ main(void)
 }
 END
 "${CC:-cc}" -w -I. -o "$T/size" "$T/size.c" reactor.c || bail 'no sizes'
-is "$("$T/size")" '184 112' 'bytes of a connection and of a node'
+is "$("$T/size")" '120 72' 'bytes of a connection and of a node'
 
 # ---- instructions
 
