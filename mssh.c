@@ -1766,6 +1766,8 @@ on_term(int sig)
 	for (i = 0; i < buckets; i++)
 		for (n = table[i]; n; n = next) {
 			next = n->chain;
+			if (!n->refs)
+				continue;	/* offline */
 			n->refs++;	/* outlives its connections */
 			drop_all(&n->queue->claims, "the server stops");
 			drop_all(&n->queue->waiting, "the server stops");
