@@ -956,7 +956,8 @@ queue_get(struct node *n)
 static void
 queue_end(struct node *n)
 {
-	if (n->queue == &nobody || n->queue->waiting.n || n->queue->claims.n)
+	if (n->queue == &nobody || n->queue->waiting.n || n->queue->claims.n ||
+	    halting)		/* on_term() walks the lists */
 		return;
 	free(n->queue);
 	n->queue = &nobody;

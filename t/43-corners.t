@@ -157,7 +157,7 @@ cat >"$T/few" <<END
 ulimit -n 64
 exec "$tree" "\$@"
 END
-server
+server -v
 strangers crowd 60 'MSSH/2 client nobody$_ wait=86400\nx'
 MSSH=$tree
 agent web
@@ -224,6 +224,17 @@ stop agent-storm
 
 stop agent-web
 is "$rc" 0 'the agent ends with 0'
+
+# ---- the end of a server that has one of each: a node offline, a client that
+# waits, an agent that claims another's node
+
+mark server
+as holder 'send=MSSH/2 agent two run=1\n' line=OK line=PING eof
+wait_log server 'two registered'
+as claimer 'send=MSSH/2 agent two run=2\n' eof
+wait_log server 'hello -> claim'
+as late 'send=MSSH/2 client none wait=30\n' eof
+wait_log server 'hello -> waiting'
 stop server
 is "$rc" 0 'the server ends with 0'
 finish
