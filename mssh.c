@@ -61,7 +61,7 @@ enum {
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	MAX_ACCEPT = 64,	/* in one turn */
-	MAX_DISCARD = 256,	/* reads from whoever was refused */
+	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
 	PING_EVERY = 25000,	/* below the 60 s of most proxies */
 	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
@@ -114,7 +114,8 @@ struct conn {
 	struct conn *next, *prev;
 	struct list *in;	/* the list I am in, or NULL */
 	struct node *node;	/* server: counted in node->refs */
-	uint64_t run;		/* an agent's; a session's id afterwards */
+	uint64_t run;		/* an agent's; a session's id afterwards;
+				 * LINGER: bytes discarded */
 	int64_t since;		/* beginning of the phase that counts */
 	struct peer peer;
 	uint16_t copied;	/* client bytes the agent has already */
@@ -716,7 +717,7 @@ static void
 linger(struct conn *c)
 {
 	list_del(c);
-	c->copied = 0;
+	c->run = 0;
 	shutdown(c->io.fd, SHUT_WR);
 	enter(c, LINGER);
 	io_again(&c->io);
@@ -732,10 +733,10 @@ on_linger(struct conn *c)
 	for (i = 0; i < 16 && c->io.ready & IO_R; i++) {
 		if ((n = recv(c->io.fd, b, sizeof b, 0)) <= 0)
 			break;
-		c->copied++;
+		c->run += n;
 	}
 	if (expired(c) || n == 0 || (n < 0 && errno != EAGAIN) ||
-	    c->copied > MAX_DISCARD)
+	    c->run > MAX_DISCARD)
 		drop(c, "done");
 	else if (n < 0)
 		c->io.ready &= ~IO_R;
