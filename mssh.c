@@ -614,7 +614,7 @@ half_get(struct conn *c)
 	return 0;
 }
 
-/* conn_new() and half_get(), as those need who dial. */
+/* A connection that has its half from birth, as whoever dials needs it. */
 static struct conn *
 conn_whole(int fd)
 {
@@ -766,7 +766,8 @@ session_log(struct conn *c, const char *why)
 	noise(N_SESSION, "session %016llx %s from %s up %llu down %llu in "
 	    "%d.%d s: %s", (unsigned long long)client->run,
 	    client->node ? client->node->id : cfg.node,
-	    peer_str(&client->peer), (unsigned long long)client->half->out.total,
+	    peer_str(&client->peer),
+	    (unsigned long long)client->half->out.total,
 	    (unsigned long long)node->half->out.total, (int)(ms / 1000),
 	    (int)(ms % 1000 / 100), why);
 }
@@ -803,7 +804,8 @@ flow(struct conn *from, struct conn *to)
 	return 0;
 }
 
-/* Is one of c's peers dead?  Only unacknowledged data makes us ask. */
+/* Is the peer at fd dead?  Asked once a TICK; only data that waits for an
+ * acknowledgement tells. */
 static int
 struck(struct half *h, int fd)
 {
@@ -814,20 +816,21 @@ struck(struct half *h, int fd)
 static void
 on_relay(struct conn *c)
 {
+	struct half *h = c->half;
 	int in = 1, out = 1, e;
 
 	if (expired(c)) {
 		io_after(&c->io, TICK);
 		/* nobody reads it any more, so nobody else would notice */
-		if (c->half->out.eof && (e = net_error(c->io.fd))) {
+		if (h->out.eof && (e = net_error(c->io.fd))) {
 			drop(c, strerror(e));
 			return;
 		}
-		if (!is_daemon && c->half->out.eof && proxy_idle()) {
+		if (!is_daemon && h->out.eof && proxy_idle()) {
 			drop(c, NULL);
 			return;
 		}
-		if (struck(c->half, c->io.fd)) {
+		if (struck(h, c->io.fd)) {
 			drop(c, "the network is gone (no acknowledgement "
 			    "for 30 s)");
 			return;
@@ -837,11 +840,11 @@ on_relay(struct conn *c)
 			return;
 		}
 	}
-	if (c->half->to && (out = flow(c, c->half->to)) < 0) {
+	if (h->to && (out = flow(c, h->to)) < 0) {
 		drop(c, strerror(errno));
 		return;
 	}
-	if (c->half->from && (in = flow(c->half->from, c)) < 0) {
+	if (h->from && (in = flow(h->from, c)) < 0) {
 		drop(c, strerror(errno));
 		return;
 	}
@@ -849,9 +852,9 @@ on_relay(struct conn *c)
 		drop(c, NULL);
 		return;
 	}
-	if (c->half->to && c->half->to == c->half->from)
-		set_bulk(c, c->half->to);
-	if (c->silent && c->half->out.total) {
+	if (h->to && h->to == h->from)
+		set_bulk(c, h->to);
+	if (c->silent && h->out.total) {
 		c->silent = 0;
 		c->node->silent--;
 	}
@@ -1043,6 +1046,12 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	linger(c);
 }
 
+static void
+no_memory(struct conn *c)
+{
+	refuse(c, C_LIMIT, "the server is out of memory, try later");
+}
+
 /* The first bytes are no hello of ours: whose are they? */
 static void
 refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
@@ -1173,8 +1182,12 @@ claim(struct conn *c)
 	struct conn *a = n->u.parked.head, *next;
 	int i, ms = phases[CLAIM].ms;
 
-	if (n->queue->claims.n >= MAX_SPARE || queue_get(n) < 0) {
+	if (n->queue->claims.n >= MAX_SPARE) {
 		refuse(c, C_LIMIT, "too many agents want the node %s", n->id);
+		return;
+	}
+	if (queue_get(n) < 0) {
+		no_memory(c);
 		return;
 	}
 	list_add(&n->queue->claims, c);
@@ -1253,7 +1266,7 @@ agent_hello(struct conn *c, const struct hello *h)
 	struct node *n = node_get(h->node);
 
 	if (!n) {
-		refuse(c, C_LIMIT, "no memory for another node");
+		no_memory(c);
 		return;
 	}
 	list_del(c);
@@ -1289,9 +1302,9 @@ static int
 gate(struct node *n)
 {
 	uint32_t now = reactor_now() / SILENT_EVERY, more = now - n->refill;
+	uint32_t missing = SILENT_BURST - n->tokens;
 
-	n->tokens = more > SILENT_BURST || n->tokens + more > SILENT_BURST ?
-	    SILENT_BURST : n->tokens + more;
+	n->tokens += more < missing ? more : missing;
 	n->refill = now;
 	if (n->silent >= MAX_SILENT || n->tokens <= 0)
 		return 0;
@@ -1420,7 +1433,7 @@ wait_parked(struct conn *c, int ms)
 		refuse(c, C_BUSY, "%d clients wait for nodes already, try "
 		    "later", nwaiting);
 	else if (queue_get(n) < 0)
-		refuse(c, C_LIMIT, "no memory for another client");
+		no_memory(c);
 	else {
 		list_add(&n->queue->waiting, c);
 		if (again)
@@ -1446,7 +1459,7 @@ pair(struct conn *c)
 			return;
 		a = n->u.parked.head->prev;
 		if (half_get(a) < 0 || half_get(c) < 0) {
-			refuse(c, C_LIMIT, "no memory for another session");
+			no_memory(c);
 			return;
 		}
 		if (call(a, c, got) == 0)
@@ -1468,7 +1481,7 @@ client_hello(struct conn *c, const struct hello *h)
 
 	c->early = c->ssh = h->early;
 	if (!n) {
-		refuse(c, C_LIMIT, "no memory for another node");
+		no_memory(c);
 		return;
 	}
 	list_del(c);

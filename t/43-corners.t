@@ -230,11 +230,11 @@ is "$rc" 0 'the agent ends with 0'
 
 mark server
 as holder 'send=MSSH/2 agent two run=1\n' line=OK line=PING eof
-wait_log server 'two registered'
+ok 'an agent holds a node' wait_log server 'two registered'
 as claimer 'send=MSSH/2 agent two run=2\n' eof
-wait_log server 'hello -> claim'
+ok 'another one claims it' wait_log server 'hello -> claim'
 as late 'send=MSSH/2 client none wait=30\n' eof
-wait_log server 'hello -> waiting'
+ok 'a client waits for a third' wait_log server 'hello -> waiting'
 stop server
 is "$rc" 0 'the server ends with 0'
 finish

@@ -81,12 +81,14 @@ cat >"$T/size.c" <<END
 int
 main(void)
 {
-	printf("%zu %zu\n", sizeof(struct conn), sizeof(struct node));
+	printf("%zu %zu %zu\n", sizeof(struct conn), sizeof(struct half),
+	    sizeof(struct node));
 	return 0;
 }
 END
 "${CC:-cc}" -w -I. -o "$T/size" "$T/size.c" reactor.c || bail 'no sizes'
-is "$("$T/size")" '120 72' 'bytes of a connection and of a node'
+is "$("$T/size")" '120 72 72' \
+    'bytes of a connection, of its half of a session, and of a node'
 
 # ---- instructions
 

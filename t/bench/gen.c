@@ -758,7 +758,7 @@ move_rw(struct way *w)
 			w->off += (size_t)n;
 		}
 		w->off = 0;
-		if (again == 0)
+		if (!again)
 			return;
 		if ((n = recv(w->in, w->b, CHUNK, 0)) == 0)
 			way_eof(w);
