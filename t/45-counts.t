@@ -9,7 +9,7 @@ t/need strace valgrind perl ps || exit 1
 
 INSTRUCTIONS=27000	# a session; gcc 12 -Os, x86_64, Debian 12's libc
 
-"${CC:-cc}" -O2 -o "$T/gen" t/bench/gen.c || bail 'gen.c does not compile'
+"${CC:-cc}" -O2 -o "$T/load" t/bench/load.c || bail 'load.c does not compile'
 peer_build
 
 # counted cmd...: runs cmd while strace(1) counts the server's system calls.
@@ -41,13 +41,13 @@ at_most() {
 
 server
 PORT=${SRV##*:}
-ok 'messages of 64 bytes, one stream' counted "$T/gen" pong "mssh:$PORT" 1 1
+ok 'messages of 64 bytes, one stream' counted "$T/load" pong "mssh:$PORT"
 note "$(at_most "$(calls)" "$(calls write)" 3.1) system calls a message"
 ok 'a message takes 3 system calls: wait, read, write' \
     at_most "$(calls)" "$(calls write)" 3.3
 
-ok 'sessions, one after the other' counted "$T/gen" rate "mssh:$PORT" 1 1
-n=$(awk 'NF == 2 { print $2 }' "$T/said")
+ok 'sessions, one after the other' counted "$T/load" rate "mssh:$PORT" n=1
+n=$(sed -n 's/.* all=\([0-9]*\).*/\1/p' "$T/said")
 note "$n sessions: $(at_most "$(calls)" "$n" 30) system calls each"
 ok 'a session and its parking take 30 system calls at most' \
     at_most "$(calls)" "$n" 30
@@ -66,8 +66,8 @@ fds() {
 stop server
 server
 before=$(fds)
-start idle "$T/gen" idle "mssh:${SRV##*:}" 200
-wait_log idle ready 30
+start idle "$T/load" idle "mssh:${SRV##*:}" n=200
+wait_log idle open 30
 is $(($(fds) - before)) 400 '200 idle sessions hold 400 descriptors'
 stop server
 is "$(grep -c ' session .* the server stopped' "$T/server.log")" 200 \
