@@ -976,6 +976,8 @@ node_free(struct node *n)
 		p = &(*p)->chain;
 	*p = n->chain;
 	nnodes--;
+	if (n->queue != &nobody)	/* queue_end() left it, halting */
+		free(n->queue);
 	free(n);
 }
 
@@ -1105,7 +1107,7 @@ grace(const struct node *n)
 static void
 serve_waiting(struct node *n)
 {
-	while (n->u.parked.n && n->queue->waiting.n)
+	while (n->queue->waiting.n && n->u.parked.n)
 		pair(n->queue->waiting.head);
 }
 
@@ -1226,9 +1228,11 @@ on_claim(struct conn *c)
 			io_after(&c->io, -1);
 		}
 	}
+	if (!n->queue->claims.n)
+		return;		/* settled, and nobody may be left of n */
 	if (n->u.parked.n)
 		claims_fail(n);
-	else if (n->queue->claims.n)
+	else
 		claims_win(n);
 }
 
@@ -1610,7 +1614,7 @@ full(struct io *io)
 		return;
 	}
 	if (reactor_now() - said >= 1000)
-		say_log("out of descriptors: not accepting for %d ms "
+		say_log("out of descriptors or memory: not accepting for %d ms "
 		    "(raise LimitNOFILE or ulimit -n)", PAUSE);
 	said = reactor_now() - said >= 1000 ? reactor_now() : said;
 	io_after(io, PAUSE);

@@ -237,4 +237,15 @@ as late 'send=MSSH/2 client none wait=30\n' eof
 ok 'a client waits for a third' wait_log server 'hello -> waiting'
 stop server
 is "$rc" 0 'the server ends with 0'
+
+# A node with a queue goes away while the server waits for a session's end.
+server -v --drain 3
+agent web
+as live 'send=MSSH/2 client web\nhold\nx' line=OK eof
+ok 'a session' wait_log server 'called -> relay'
+as late 'send=MSSH/2 client none wait=30\n' eof
+as short 'send=MSSH/2 client none wait=1\n' line=ERR wait=9000
+ok 'of two that wait, one is refused' wait_log server 'waiting -> linger'
+stop server
+is "$rc" 0 'a server that drains ends with 0'
 finish
