@@ -8,8 +8,10 @@
  *	load stall VIA			a receiver that stops reading
  *	load idle VIA [n=1000]		sessions, until a signal comes
  *	load park VIA [n=2000]		agents, until a signal comes
- *	load banner direct PORT | stdio CMD... | fdpass CMD...
+ *	load banner direct PORT | stdio CMD... | fdpass CMD... | none CMD...
+ *					none: until CMD has ended, no banner
  *	load splice|rw PORT BACKEND	a minimal relay
+ *	load pongs PORT			answers pings, the least that park needs
  *
  * VIA is tcp:PORT:BACKEND, a relay that dials BACKEND, where load listens;
  * mssh:PORT, a server to which load is agent and client; or
@@ -957,7 +959,7 @@ static struct agent {
 	int64_t due, since;
 } *agents;
 
-static int nparked, ndialing;
+static int nparked, ndialing, nlost;
 
 static void
 agent_enter(struct agent *a, int state, int64_t due)
@@ -978,6 +980,7 @@ agent_down(struct agent *a)
 	if (a->fd >= 0)
 		close(a->fd);
 	a->fd = -1;
+	nlost += a->state >= PARKED;
 	if (a->state >= PARKED && t - a->since > 5 * SEC)
 		a->bound = 500;
 	else {
@@ -1079,16 +1082,17 @@ do_park(void)
 		k = epoll_wait(ep, ev, EVENTS, 10);
 		for (i = 0; i < k; i++)
 			agent_event(ev[i].data.ptr, ev[i].events);
-		if (full == (nparked == n))
+		/* The server is gone when all have seen it go: the first may
+		 * be back by then. */
+		if (full ? nlost < n : nparked < n)
 			continue;
 		if ((full = !full)) {
 			printf("registered=%d s=%.3f\n", n,
 			    (double)(now() - t) / SEC);
 			max = INT32_MAX;
-		} else {
+			nlost = 0;
+		} else
 			puts("lost=1");
-			t = now();
-		}
 		fflush(stdout);
 	}
 	return 0;			/* all are closed at once */
@@ -1145,18 +1149,19 @@ do_banner(char **argv)
 	int64_t t = now();
 	int fd = -1, child = -1;
 	pid_t pid = -1;
-	char c;
+	char c = 'S';
 
 	if (!argv[0] || !argv[1])
-		die("banner direct|stdio|fdpass ...");
+		die("banner direct|stdio|fdpass|none ...");
 	if (*argv[0] == 'd')
 		fd = must_dial(0, atoi(argv[1]));
 	else {
 		pid = spawn(argv + 1, &child);
 		fd = *argv[0] == 'f' ? pass_receive(child) : child;
 	}
-	put(fd, "SSH-2.0-load\r\n", 14);
-	if (recv(fd, &c, 1, 0) != 1 || c != 'S')
+	if (*argv[0] != 'n')
+		put(fd, "SSH-2.0-load\r\n", 14);
+	if (recv(fd, &c, 1, 0) != (*argv[0] != 'n') || c != 'S')
 		die("no banner");
 	printf("us=%.1f ", (double)(now() - t) / 1e3);
 	close(fd);
@@ -1312,6 +1317,45 @@ relay(int port, int backend)
 	return 0;
 }
 
+/* ---- the least that answers pings ---- */
+
+static void
+pongs_answer(int fd)
+{
+	char b[512];
+	ssize_t n = recv(fd, b, sizeof b, 0);
+
+	if (n > 0 && *b == 'P')
+		put(fd, "PONG\n", 5);
+	else if (n > 0)
+		put(fd, "OK\n", 3);
+	else if (n == 0 || errno != EAGAIN)
+		close(fd);
+}
+
+static int
+pongs(int port)
+{
+	struct epoll_event ev[EVENTS];
+	int i, n, fd, l = listen_on(port);
+
+	ep = epoll_of();
+	watch(ep, l, EPOLLIN, (void *)(intptr_t)l);
+	while (!stopped) {
+		n = epoll_wait(ep, ev, EVENTS, -1);
+		for (i = 0; i < n; i++) {
+			fd = (int)(intptr_t)ev[i].data.ptr;
+			if (fd != l)
+				pongs_answer(fd);
+			else if ((fd = accept4(l, NULL, NULL,
+			    SOCK_NONBLOCK)) >= 0)
+				watch(ep, fd, EPOLLIN | EPOLLET,
+				    (void *)(intptr_t)fd);
+		}
+	}
+	return 0;
+}
+
 /* ---- main ---- */
 
 static const struct {
@@ -1370,6 +1414,8 @@ main(int argc, char **argv)
 	splicing = argc > 3 && !strcmp(argv[1], "splice");
 	if (argc > 3 && (splicing || !strcmp(argv[1], "rw")))
 		return relay(atoi(argv[2]), atoi(argv[3]));
+	if (argc > 2 && !strcmp(argv[1], "pongs"))
+		return pongs(atoi(argv[2]));
 	if (argc > 2 && !strcmp(argv[1], "banner"))
 		return do_banner(argv + 2);
 	for (i = 0; argc > 2 && i < LEN(works); i++) {
