@@ -728,7 +728,7 @@ do_idle(void)
 
 /* ---- urgent ---- */
 
-/* Returns how many bytes came before the end, or before 300 ms of silence. */
+/* Returns how many bytes came before the end, or before 200 ms of silence. */
 static long
 urgent_round(struct pair *p)
 {
@@ -737,7 +737,7 @@ urgent_round(struct pair *p)
 	ssize_t r;
 
 	set(p->b, SOL_SOCKET, SO_OOBINLINE);
-	while (poll(f, 2, 300) > 0) {
+	while (poll(f, 2, 200) > 0) {
 		if (f[0].revents) {
 			part = out < URGENT_LEN / 2 ? URGENT_LEN / 2 - out :
 			    out < URGENT_LEN ? URGENT_LEN - out : all - out;
