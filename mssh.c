@@ -88,7 +88,7 @@ enum {
 enum phase_id {
 	BIRTH,
 	/* server */
-	HELLO, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
+	HELLO, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
 	/* agent and proxy */
 	LOOKUP, DIAL, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
 	/* all */
@@ -130,9 +130,25 @@ struct conn {
 	unsigned sshd : 1;	/* agent: the connection to sshd */
 };
 
+struct key {			/* an entry of the server's keys file */
+	struct key *next;	/* removed ones: the names stay, for the log */
+	struct secret secret;
+	unsigned roles;		/* as in struct right */
+	int gone;
+	char nodes[];
+};
+
+struct proof {			/* while a peer has to prove its key */
+	struct hello h;
+	struct key *key;	/* server: whose, or &unknown */
+	unsigned char mac[MAC_LEN];	/* server: what the proof must be */
+};
+
 struct half {
 	struct duct out;	/* my bytes on their way to to */
 	struct conn *to, *from;	/* whose bytes come to me: from */
+	struct proof *proof;	/* or NULL: none is wanted, or it was given */
+	struct key *key;	/* server: a client's, or NULL */
 	int16_t err;		/* what became of the last address */
 	uint8_t try;		/* addresses tried */
 	uint8_t strikes;	/* looks in a row that found it silent */
@@ -152,6 +168,7 @@ struct node {
 		struct node *off[2];	/* refs == 0: newer, older */
 	} u;
 	struct queue *queue;		/* or &nobody */
+	struct key *key;		/* the agents', or NULL */
 	uint64_t run;			/* whose the node is */
 	int64_t seen;			/* last agent connection ended */
 	uint32_t refill;		/* silent clients: the bucket's time */
@@ -175,6 +192,7 @@ struct target {			/* a name to dial */
 
 /* in the order in which they happen */
 static void on_hello(struct conn *);
+static void on_proof(struct conn *);
 static void on_linger(struct conn *);
 static void on_claim(struct conn *);
 static void on_parked(struct conn *);
@@ -198,6 +216,7 @@ static const struct phase {
 	int ms;				/* deadline on entry */
 } phases[] = {
 	[HELLO] = { "hello", on_hello, 5000 },
+	[PROOF] = { "proof", on_proof, 5000 },
 	[LINGER] = { "linger", on_linger, 1000 },
 	[CLAIM] = { "claim", on_claim, 3000 },
 	[PARKED] = { "parked", on_parked, 60000 },
@@ -221,11 +240,15 @@ static void drop(struct conn *, const char *why);
 static void dial(struct conn *);
 static void connected(struct conn *);	/* dial() came through */
 static void undialled(struct conn *, int code, const char *why);
+static void asked(struct conn *);
 static void proxy_end(const char *why);
 static int proxy_idle(void);
 static void begin(struct conn *, struct conn *);
 static void pair(struct conn *);
 static void claims_win(struct node *);
+static void challenge(struct conn *, const struct hello *);
+static void welcome(struct conn *, const struct hello *, struct key *);
+static void half_free(struct conn *);
 
 /* the command line; one role runs, so there is one of each */
 static struct {
@@ -233,15 +256,17 @@ static struct {
 	const char *host[MAX_HOSTS];
 	int nhost;
 	const char *server, *ssh_host, *exec, *identity;
+	const char *key, *keys, *allow;
 	long port, ssh_port, spare, drain, wait;
-	int fdpass, verbose;
+	int fdpass, verbose, strict;
 	char node[NODE_LEN + 1];
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .ssh_host = "127.0.0.1" };
 
 static struct list live;		/* one conn of each session */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
 static struct target server, sshd;
-static unsigned char key[16];		/* of the hash, new at each start */
+static unsigned char sip_key[16];	/* new at each start */
+static struct secret mine;		/* agent, proxy: name "": no key */
 static uint64_t next_id;
 static int is_daemon, halting;
 
@@ -493,7 +518,7 @@ static uint64_t
 siphash(const void *data, size_t n)
 {
 	const unsigned char *p = data;
-	uint64_t k0 = sip_word(key, 8), k1 = sip_word(key + 8, 8), w;
+	uint64_t k0 = sip_word(sip_key, 8), k1 = sip_word(sip_key + 8, 8), w;
 	uint64_t v[4] = { k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
 	    k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u };
 	size_t left;
@@ -591,13 +616,31 @@ conn_new(int fd)
 }
 
 static void
+proof_free(struct conn *c)
+{
+	if (c->half && c->half->proof) {
+		wipe(c->half->proof, sizeof *c->half->proof);
+		free(c->half->proof);
+		c->half->proof = NULL;
+	}
+}
+
+static void
+half_free(struct conn *c)
+{
+	proof_free(c);
+	if (c->half)
+		duct_end(&c->half->out);
+	free(c->half);
+	c->half = NULL;
+}
+
+static void
 conn_free(struct conn *c)
 {
 	nwaiting -= c->phase == WAITING;
 	list_del(c);
-	if (c->half)
-		duct_end(&c->half->out);
-	free(c->half);
+	half_free(c);
 	io_close(&c->io);
 	free(c);
 }
@@ -624,6 +667,16 @@ conn_whole(int fd)
 		return c;
 	conn_free(c);
 	return NULL;
+}
+
+/* Room for what a proof needs: 0, or -1: no memory. */
+static int
+proof_get(struct conn *c)
+{
+	if (half_get(c) < 0)
+		return -1;
+	c->half->proof = calloc(1, sizeof *c->half->proof);
+	return c->half->proof ? 0 : -1;
 }
 
 static void
@@ -753,6 +806,18 @@ is_inner(const struct conn *c)
 	return c->agent || c->sshd;
 }
 
+/* " key NAME" for the log, or "" */
+static const char *
+with_key(const struct key *k)
+{
+	static char b[KEY_LEN + 6];
+
+	if (!k)
+		return "";
+	snprintf(b, sizeof b, " key %s", k->secret.name);
+	return b;
+}
+
 static void
 session_log(struct conn *c, const char *why)
 {
@@ -763,10 +828,10 @@ session_log(struct conn *c, const char *why)
 	if (!why)
 		why = client->first ? "closed by the client" :
 		    "closed by the node";
-	noise(N_SESSION, "session %016llx %s from %s up %llu down %llu in "
+	noise(N_SESSION, "session %016llx %s from %s%s up %llu down %llu in "
 	    "%d.%d s: %s", (unsigned long long)client->run,
 	    client->node ? client->node->id : cfg.node,
-	    peer_str(&client->peer),
+	    peer_str(&client->peer), with_key(client->half->key),
 	    (unsigned long long)client->half->out.total,
 	    (unsigned long long)node->half->out.total, (int)(ms / 1000),
 	    (int)(ms % 1000 / 100), why);
@@ -1021,6 +1086,232 @@ attach(struct conn *c, struct node *n)
 	n->refs++;
 }
 
+/* secrets in files */
+
+/* Opens a file that nobody else may read.  NULL: *why has a sentence. */
+static FILE *
+private_open(const char *path, char *why, size_t size)
+{
+	struct stat st;
+	FILE *f;
+	int fd = open(path, O_RDONLY | O_NONBLOCK);
+
+	*why = '\0';
+	if (fd < 0 || fstat(fd, &st) < 0)
+		snprintf(why, size, "%s: %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		snprintf(why, size, "%s is no regular file", path);
+	else if (st.st_uid != geteuid() && st.st_uid != 0)
+		snprintf(why, size, "%s belongs to another user: chown it to "
+		    "yours", path);
+	else if (st.st_mode & (st.st_uid ? 077 : 037))
+		snprintf(why, size, "others can read %s: chmod 600 %s", path,
+		    path);
+	if (!*why) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		if ((f = fdopen(fd, "r")))
+			return f;
+		snprintf(why, size, "%s: %s", path, strerror(errno));
+	}
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+/* server: keys */
+
+static struct key **keys;		/* by name */
+static size_t nkeys;
+static struct key *removed;
+static struct key unknown;		/* stands for each that we have not */
+
+static int
+key_allows(const struct key *k, enum role role, const char *node)
+{
+	return !k->gone && k->roles >> role & 1 && glob_list(k->nodes, node);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct key *const *)a)->secret.name,
+	    (*(struct key *const *)b)->secret.name);
+}
+
+/* Where the entries of that name begin. */
+static size_t
+key_first(const char *name)
+{
+	size_t lo = 0, hi = nkeys, mid;
+
+	while (lo < hi) {
+		mid = (lo + hi) / 2;
+		if (strcmp(keys[mid]->secret.name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* The entry of that name that allows it, or else another one of that name. */
+static struct key *
+key_find(const char *name, enum role role, const char *node)
+{
+	size_t lo = key_first(name), i;
+
+	for (i = lo; i < nkeys && !strcmp(keys[i]->secret.name, name); i++)
+		if (key_allows(keys[i], role, node))
+			return keys[i];
+	return i > lo ? keys[lo] : &unknown;
+}
+
+static void
+keys_free(struct key **list, size_t n)
+{
+	while (n--) {
+		wipe(&list[n]->secret, sizeof list[n]->secret);
+		free(list[n]);
+	}
+	free(list);
+}
+
+static struct key *
+key_new(const struct right *r)
+{
+	size_t n = strlen(r->nodes) + 1;
+	struct key *k = calloc(1, sizeof *k + n);
+
+	if (k) {
+		k->secret = r->secret;
+		k->roles = r->roles;
+		memcpy(k->nodes, r->nodes, n);
+	}
+	return k;
+}
+
+/* Appends the entries of f to *list.  Returns 0, or the line that is bad. */
+static int
+keys_read(FILE *f, struct key ***list, size_t *n, const char **why)
+{
+	char line[KEYS_LEN];
+	struct right r;
+	struct key **more;
+	int at = 0, bad = 0;
+
+	*list = NULL;
+	*n = 0;
+	while (!bad && fgets(line, sizeof line, f)) {
+		at++;
+		*why = "the line is too long";
+		bad = (!strchr(line, '\n') && !feof(f)) ||
+		    right_parse(line, &r, why) < 0;
+		if (bad || !r.roles)
+			continue;
+		*why = "no memory";
+		bad = 1;
+		if (!(more = realloc(*list, (*n + 1) * sizeof **list)))
+			continue;
+		*list = more;
+		if (((*list)[*n] = key_new(&r))) {
+			++*n;
+			bad = 0;
+		}
+	}
+	wipe(line, sizeof line);
+	wipe(&r, sizeof r);
+	return bad ? at : 0;
+}
+
+static int
+key_same(const struct key *a, const struct key *b)
+{
+	return a->roles == b->roles && !strcmp(a->nodes, b->nodes) &&
+	    !mac_differs(a->secret.key, b->secret.key);
+}
+
+/* Exchanges *new for the same entry of before, since nodes and clients point
+ * at that one; what is left in keys at the end is what nobody wants. */
+static void
+key_keep(struct key **new)
+{
+	const char *name = (*new)->secret.name;
+	struct key *k;
+	size_t i;
+
+	for (i = key_first(name); i < nkeys &&
+	    !strcmp(keys[i]->secret.name, name); i++) {
+		k = keys[i];
+		if (!k->gone || !key_same(k, *new))
+			continue;
+		keys[i] = *new;
+		*new = k;
+		k->gone = 0;
+		return;
+	}
+}
+
+/* Puts list in the place of keys.  Of the removed ones only the secrets go:
+ * nodes and clients may point at them, and the log names them. */
+static void
+keys_replace(struct key **list, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < nkeys; i++)
+		keys[i]->gone = 1;
+	for (i = 0; i < n; i++)
+		key_keep(&list[i]);
+	for (i = 0; i < nkeys; i++) {
+		wipe(keys[i]->secret.key, sizeof keys[i]->secret.key);
+		if (!keys[i]->gone) {	/* never was in use */
+			free(keys[i]);
+			continue;
+		}
+		keys[i]->next = removed;
+		removed = keys[i];
+	}
+	free(keys);
+	keys = list;
+	nkeys = n;
+}
+
+/* Reads --keys.  -1: nothing has changed, and why says why. */
+static int
+keys_load(char *why, size_t size)
+{
+	const char *bad = NULL;
+	struct key **list;
+	size_t n, i;
+	FILE *f;
+	int at;
+
+	if (!(f = private_open(cfg.keys, why, size)))
+		return -1;
+	at = keys_read(f, &list, &n, &bad);
+	if (at)
+		snprintf(why, size, "%s:%d: %s", cfg.keys, at, bad);
+	else if (ferror(f))
+		snprintf(why, size, "%s: %s", cfg.keys, strerror(errno));
+	at |= ferror(f);
+	fclose(f);
+	if (n)
+		qsort(list, n, sizeof *list, by_name);
+	for (i = 1; !at && i < n; i++)
+		if (!by_name(&list[i - 1], &list[i]) && mac_differs(
+		    list[i - 1]->secret.key, list[i]->secret.key)) {
+			snprintf(why, size, "%s: the key %s has two secrets",
+			    cfg.keys, list[i]->secret.name);
+			at = 1;
+		}
+	if (at) {
+		keys_free(list, n);
+		return -1;
+	}
+	keys_replace(list, n);
+	return 0;
+}
+
 /* server: refusals */
 
 /* Says why, in the peer's own tongue, and closes. */
@@ -1138,8 +1429,8 @@ park(struct conn *c)
 			drop(a, "replaced by its own agent");
 	}
 	if (!known)
-		noise(N_NODE, "%s registered from %s (%d parked)", n->id,
-		    peer_str(&c->peer), n->u.parked.n);
+		noise(N_NODE, "%s registered from %s%s (%d parked)", n->id,
+		    peer_str(&c->peer), with_key(n->key), n->u.parked.n);
 	serve_waiting(n);
 }
 
@@ -1265,7 +1556,7 @@ on_parked(struct conn *c)
 }
 
 static void
-agent_hello(struct conn *c, const struct hello *h)
+agent_hello(struct conn *c, const struct hello *h, struct key *k)
 {
 	struct node *n = node_get(h->node);
 
@@ -1275,6 +1566,11 @@ agent_hello(struct conn *c, const struct hello *h)
 	}
 	list_del(c);
 	attach(c, n);
+	if (n->agents && n->key != k) {
+		refuse(c, C_EXISTS, "another key holds the node %s", n->id);
+		return;
+	}
+	n->key = k;
 	c->run = h->run;
 	c->slot = h->slot;
 	if (!n->agents || (c->run && c->run == n->run) ||
@@ -1360,8 +1656,10 @@ call(struct conn *a, struct conn *c, ssize_t n)
 	if (io_lazy(&a->io, 0) < 0)
 		return -1;
 	if (a->version == 2) {
-		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx\n",
-		    peer_str(&c->peer), (unsigned long long)c->run);
+		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx%s%s\n",
+		    peer_str(&c->peer), (unsigned long long)c->run,
+		    c->half->key ? " key=" : "",
+		    c->half->key ? c->half->key->secret.name : "");
 		c->copied = n > 0 ? n : 0;
 		memcpy(b + len, first, c->copied);
 		len += c->copied;
@@ -1457,6 +1755,10 @@ pair(struct conn *c)
 	ssize_t got;
 
 	list_del(c);
+	if (c->half && c->half->key && c->half->key->gone) {
+		refuse(c, C_DENIED, "its key was removed");
+		return;
+	}
 	while (n->u.parked.n) {
 		got = peek(c);
 		if (!may_pair(c, got))
@@ -1479,15 +1781,17 @@ pair(struct conn *c)
 }
 
 static void
-client_hello(struct conn *c, const struct hello *h)
+client_hello(struct conn *c, const struct hello *h, struct key *k)
 {
-	struct node *n = node_get(h->node);
+	struct node *n;
 
 	c->early = c->ssh = h->early;
-	if (!n) {
+	if ((k && half_get(c) < 0) || !(n = node_get(h->node))) {
 		no_memory(c);
 		return;
 	}
+	if (k)
+		c->half->key = k;
 	list_del(c);
 	attach(c, n);
 	c->run = next_id++;
@@ -1571,6 +1875,47 @@ on_called(struct conn *a)
 }
 
 static void
+welcome(struct conn *c, const struct hello *h, struct key *k)
+{
+	(h->role == R_AGENT ? agent_hello : client_hello)(c, h, k);
+}
+
+/* Proves that we know the peer's key, and asks for as much.  One that we do
+ * not know is treated like any other, with a key that nobody has. */
+static void
+challenge(struct conn *c, const struct hello *h)
+{
+	unsigned char nonce[MAC_LEN], mac[MAC_LEN];
+	char n64[B64_LEN + 1], m64[B64_LEN + 1];
+	struct proof *p;
+
+	if (!*h->key) {
+		c->early = c->ssh = h->early;
+		refuse(c, C_DENIED, "this server wants a key (see --key in "
+		    "mssh(1))");
+		return;
+	}
+	if (proof_get(c) < 0) {
+		no_memory(c);
+		return;
+	}
+	p = c->half->proof;
+	p->h = *h;
+	p->key = key_find(h->key, h->role, h->node);
+	sys_random(nonce, sizeof nonce);
+	proof_mac(&p->key->secret, LABEL_SERVER, h->role, h->node, h->nonce,
+	    nonce, mac);
+	proof_mac(&p->key->secret, LABEL_PEER, h->role, h->node, h->nonce,
+	    nonce, p->mac);
+	b64_write(nonce, n64);
+	b64_write(mac, m64);
+	if (say(c, "CHALLENGE nonce=%s mac=%s", n64, m64) < 0)
+		drop(c, "gone");
+	else
+		enter(c, PROOF);
+}
+
+static void
 on_hello(struct conn *c)
 {
 	struct hello h;
@@ -1592,10 +1937,48 @@ on_hello(struct conn *c)
 			refuse_stranger(c, line, strlen(line), why);
 			return;
 		}
-		(h.role == R_AGENT ? agent_hello : client_hello)(c, &h);
+		if (cfg.keys)
+			challenge(c, &h);
+		else
+			welcome(c, &h, NULL);
 	} else if (expired(c))
 		refuse(c, C_TIMEOUT, "no hello within %d s",
 		    phases[HELLO].ms / 1000);
+}
+
+/* Waits for PROOF.  Whoever is refused hears the same, whatever was wrong. */
+static void
+on_proof(struct conn *c)
+{
+	struct proof *p = c->half->proof;
+	struct hello h = p->h;
+	struct key *k = p->key;
+	unsigned char mac[MAC_LEN];
+	char line[LINE_LEN], w[B64_LEN + 1];
+	int r = hear(c, line), ok;
+
+	if (r == -1) {
+		noise(N_REFUSAL, "refused %s: it left without a proof of the "
+		    "key %s", peer_str(&c->peer), h.key);
+		drop(c, "gone");
+		return;
+	}
+	if (r == 0 && expired(c))
+		refuse(c, C_TIMEOUT, "no proof of the key %s within %d s",
+		    h.key, phases[PROOF].ms / 1000);
+	if (r == 0)
+		return;
+	ok = r > 0 && word_is(line, "PROOF") &&
+	    word_get(line, "mac", w, sizeof w) > 0 && b64_parse(w, mac) == 0 &&
+	    !mac_differs(mac, p->mac) && key_allows(k, h.role, h.node);
+	half_free(c);
+	if (ok) {
+		welcome(c, &h, k);
+		return;
+	}
+	c->early = c->ssh = h.early;
+	refuse(c, C_DENIED, "the key %s is not good for %s %s here", h.key,
+	    role_names[h.role], h.node);
 }
 
 /* server: accept */
@@ -1801,6 +2184,66 @@ on_term(int sig)
 	    (int)cfg.drain * 1000);
 }
 
+/* Is there something of n that a removed key brought here? */
+static struct conn *
+stale(struct node *n)
+{
+	struct conn *c = n->queue->waiting.head;
+	int i;
+
+	if (!n->refs)
+		return NULL;
+	if (n->key && n->key->gone && n->queue->claims.n)
+		return n->queue->claims.head;
+	if (n->key && n->key->gone && n->u.parked.n)
+		return n->u.parked.head;
+	for (i = n->queue->waiting.n; i > 0; i--, c = c->next)
+		if (c->half && c->half->key && c->half->key->gone)
+			return c;
+	return NULL;
+}
+
+static void
+drop_stale(void)
+{
+	struct node *n;
+	struct conn *c, *next;
+	size_t b;
+	int i;
+
+	for (b = 0; b < buckets; b++)
+		for (n = table[b]; n;)
+			if ((c = stale(n))) {
+				drop(c, "its key was removed");
+				n = table[b];	/* the chain has changed */
+			} else
+				n = n->chain;
+	c = live.head;
+	for (i = cfg.strict ? live.n : 0; i > 0; i--, c = next) {
+		next = c->next;
+		if ((c->half->key && c->half->key->gone) ||
+		    (c->node->key && c->node->key->gone))
+			drop(c, "its key was removed");
+	}
+}
+
+/* SIGHUP: the keys anew.  Sessions go on, unless --strict-reload. */
+static void
+on_reload(int sig)
+{
+	char why[PATH_MAX + 200];
+
+	(void)sig;
+	if (!cfg.keys)
+		return;
+	if (keys_load(why, sizeof why) < 0) {
+		say_log("the keys stay as they were: %s", why);
+		return;
+	}
+	say_log("%zu keys read from %s", nkeys, cfg.keys);
+	drop_stale();
+}
+
 /* systemd's watchdog, and a status line for systemctl */
 static void
 on_beat(struct io *io)
@@ -1836,12 +2279,31 @@ daemon_start(void)
 	signal(SIGHUP, SIG_IGN);	/* the agent has a use for it */
 }
 
+static void
+keys_start(void)
+{
+	char why[PATH_MAX + 200];
+
+	if (!cfg.keys) {
+		say_log("no keys: whoever gets here may be any node and reach "
+		    "any (see --keys in mssh(1))");
+		return;
+	}
+	sys_random(unknown.secret.key, sizeof unknown.secret.key);
+	proc_hide();
+	if (keys_load(why, sizeof why) < 0)
+		die(X_USAGE, "%s", why);
+	say_log("%zu keys read from %s", nkeys, cfg.keys);
+	reactor_signal(SIGHUP, on_reload);
+}
+
 static int
 run_server(void)
 {
 	int i;
 
 	daemon_start();
+	keys_start();
 	started = reactor_now();
 	if (!cfg.nhost)
 		cfg.host[cfg.nhost++] = "0.0.0.0";
@@ -2306,19 +2768,67 @@ name_self(int fd)
 	node_suggest(host, cfg.node);
 }
 
+/* What the hello of c says of our key: "" where there is none. */
+static const char *
+hello_key(struct conn *c, enum role role)
+{
+	static char b[KEY_LEN + B64_LEN + 20];
+	char nonce[B64_LEN + 1];
+
+	*b = '\0';
+	if (!*mine.name)
+		return b;
+	if (proof_get(c) < 0)
+		return NULL;
+	c->half->proof->h.role = role;
+	sys_random(c->half->proof->h.nonce, MAC_LEN);
+	b64_write(c->half->proof->h.nonce, nonce);
+	snprintf(b, sizeof b, " key=%s nonce=%s", mine.name, nonce);
+	return b;
+}
+
+/* The server has to prove first that it knows our key.  -1: it does not. */
+static int
+prove(struct conn *c, const char *line)
+{
+	struct proof *p = c->half->proof;
+	unsigned char nonce[MAC_LEN], mac[MAC_LEN], want[MAC_LEN];
+	char w[B64_LEN + 1];
+
+	if (word_get(line, "nonce", w, sizeof w) < 0 ||
+	    b64_parse(w, nonce) < 0 ||
+	    word_get(line, "mac", w, sizeof w) < 0 || b64_parse(w, mac) < 0)
+		return -1;
+	proof_mac(&mine, LABEL_SERVER, p->h.role, cfg.node, p->h.nonce, nonce,
+	    want);
+	if (mac_differs(mac, want))
+		return -1;
+	proof_mac(&mine, LABEL_PEER, p->h.role, cfg.node, p->h.nonce, nonce,
+	    mac);
+	b64_write(mac, w);
+	if (say(c, "PROOF mac=%s", w) < 0)
+		return -1;
+	proof_free(c);
+	return 0;
+}
+
 static void
 slot_hello(struct conn *c)
 {
+	const char *k;
+
 	if (!*cfg.node)
 		name_self(c->io.fd);
-	if (say(c, "MSSH/2 agent %s run=%016llx slot=%d", cfg.node,
-	    (unsigned long long)run, c->slot) < 0)
+	k = hello_key(c, R_AGENT);
+	if (!k || say(c, "MSSH/2 agent %s run=%016llx slot=%d%s", cfg.node,
+	    (unsigned long long)run, c->slot, k) < 0)
 		slot_lost(c, 1, strerror(errno));
 	else
 		enter(c, GREET);
 }
 
-/* Reads a server's answer to a hello.  1: OK, 0: not here yet, -1: *why. */
+/* Reads a server's answer to a hello.  1: OK; 2: it has proved that it knows
+ * our key, and has our proof; 0: not here yet; -1: *why. */
 static int
 answer(struct conn *c, int *code, char *why, size_t size)
 {
@@ -2338,7 +2848,22 @@ answer(struct conn *c, int *code, char *why, size_t size)
 	}
 	if (r == 0)
 		return 0;
-	if ((r = reply_parse(line, &text)) == C_OK)
+	if (c->half->proof && word_is(line, "CHALLENGE")) {
+		if (prove(c, line) == 0)
+			return 2;
+		*code = C_DENIED;
+		snprintf(why, size, "the server does not know the key %s, or "
+		    "is not the one that you mean", mine.name);
+		return -1;
+	}
+	if ((r = reply_parse(line, &text)) == C_OK && c->half->proof) {
+		*code = C_DENIED;
+		snprintf(why, size, "the server gives no proof that it knows "
+		    "the key %s: it has no keys, or is not the one that you "
+		    "mean", mine.name);
+		return -1;
+	}
+	if (r == C_OK)
 		return 1;
 	if (r < 0) {
 		snprintf(why, size, "what answers is no mssh server: %s",
@@ -2363,6 +2888,10 @@ on_greet(struct conn *c)
 	if (r == 0) {
 		if (expired(c))
 			slot_lost(c, 0, "the server does not answer");
+		return;
+	}
+	if (r == 2) {
+		enter(c, GREET);
 		return;
 	}
 	c->since = reactor_now();
@@ -2409,16 +2938,17 @@ parse_from(struct peer *p, const char *line)
 /* --exec: a child of its own has the socket, and no relay is left here.  We
  * keep a copy of the descriptor, to see whether the far side still lives. */
 static void
-serve_exec(struct conn *c)
+serve_exec(struct conn *c, const char *k)
 {
-	char node[80], client[80], id[40];
-	char *env[] = { node, client, id, NULL };
+	char node[80], client[80], id[40], who[KEY_LEN + 20];
+	char *env[] = { node, client, id, who, NULL };
 	int fd = c->io.fd;
 
 	snprintf(node, sizeof node, "MSSH_NODE=%s", cfg.node);
 	snprintf(client, sizeof client, "MSSH_CLIENT=%s", peer_str(&c->peer));
 	snprintf(id, sizeof id, "MSSH_SESSION=%016llx",
 	    (unsigned long long)c->run);
+	snprintf(who, sizeof who, "MSSH_CLIENT_KEY=%s", k);
 	if (say(c, "READY") < 0) {
 		drop(c, "gone");
 		return;
@@ -2497,7 +3027,7 @@ static void
 go(struct conn *c, const char *line)
 {
 	struct conn *s;
-	char w[20];
+	char w[20], k[KEY_LEN + 1];
 	int slot = c->slot;
 
 	parked--;
@@ -2507,12 +3037,25 @@ go(struct conn *c, const char *line)
 	if (word_get(line, "id", w, sizeof w) > 0)
 		hex_parse(w, &c->run);
 	parse_from(&c->peer, line);
+	if (word_get(line, "key", k, sizeof k) < 0 || !key_name_ok(k))
+		*k = '\0';
 	c->since = reactor_now();
 	net_keepalive(c->io.fd, 30, 10, 3);
 	enter(c, HELD);
 	fill(slot);
+	if (*k)
+		say_log("session %016llx from %s key %s",
+		    (unsigned long long)c->run, peer_str(&c->peer), k);
+	if (cfg.allow && (!*k || !glob_list(cfg.allow, k))) {
+		say_log("session %016llx from %s refused: --allow %s",
+		    (unsigned long long)c->run, peer_str(&c->peer), cfg.allow);
+		say(c, "ERROR denied its owner does not allow %s%s",
+		    *k ? "the key " : "clients without a key", k);
+		linger(c);
+		return;
+	}
 	if (cfg.exec) {
-		serve_exec(c);
+		serve_exec(c, k);
 		return;
 	}
 	if (!(s = conn_whole(-1))) {
@@ -2776,10 +3319,23 @@ pass(struct conn *c)
 static void
 ask(struct conn *c)
 {
-	if (say(c, "MSSH/2 client %s wait=%ld%s", cfg.node, cfg.wait,
-	    cfg.fdpass ? " early=1" : "") < 0)
+	const char *k = hello_key(c, R_CLIENT);
+
+	if (!k)
+		die(X_FAIL, "no memory:");
+	if (say(c, "MSSH/2 client %s wait=%ld%s%s", cfg.node, cfg.wait,
+	    cfg.fdpass ? " early=1" : "", k) < 0)
 		die(X_UNREACHABLE, "cannot reach the server %s:",
 		    target_str(&server));
+	enter(c, ASK);
+	if (!*k)
+		asked(c);
+}
+
+/* The server knows all that it wants to know: now ssh may speak. */
+static void
+asked(struct conn *c)
+{
 	if (cfg.fdpass)
 		pass(c);
 	enter(c, ASK);
@@ -2809,6 +3365,10 @@ on_ask(struct conn *c)
 	assert((int)X_PROTOCOL == (int)C_MAX);
 	if ((r = answer(c, &code, why, sizeof why)) < 0)
 		die(exits[code], "%s", why);
+	if (r == 2) {
+		asked(c);
+		return;
+	}
 	if (r == 0 && expired(c))
 		die(X_TIMEOUT, "the server %s does not answer",
 		    target_str(&server));
@@ -2879,15 +3439,17 @@ undialled(struct conn *c, int code, const char *why)
 
 /* the configuration file */
 
+static const char *new_key;	/* keygen: its name */
+
 static const char *
-conf_home(char *b, size_t size)
+conf_home(char *b, size_t size, const char *name)
 {
 	const char *x = getenv("XDG_CONFIG_HOME"), *h = getenv("HOME");
 
 	if (x && *x == '/')
-		snprintf(b, size, "%s/mssh/config", x);
+		snprintf(b, size, "%s/mssh/%s", x, name);
 	else
-		snprintf(b, size, "%s/.config/mssh/config", h ? h : "");
+		snprintf(b, size, "%s/.config/mssh/%s", h ? h : "", name);
 	return b;
 }
 
@@ -2948,7 +3510,7 @@ conf(enum keyword want, const char *node)
 
 	if (only && *only)
 		return conf_file(only, want, node);
-	v = conf_file(conf_home(path, sizeof path), want, node);
+	v = conf_file(conf_home(path, sizeof path, "config"), want, node);
 	return v ? v : conf_file("/etc/mssh/config", want, node);
 }
 
@@ -2962,6 +3524,52 @@ need_server(void)
 	if (!cfg.server)
 		die(X_USAGE, "no server is known: use --server HOST[:PORT], "
 		    "MSSH_SERVER, or run 'mssh config init'");
+}
+
+/* The key file that is named, or lies where it is looked for; or NULL. */
+static const char *
+key_path(char *b, size_t size)
+{
+	const char *p = cfg.key, *h = getenv("HOME");
+
+	if (!p && (p = getenv("MSSH_KEY_FILE")) && !*p)
+		p = NULL;
+	if (!p && (p = conf(K_KEY, cfg.node)) && !strncmp(p, "~/", 2) && h) {
+		snprintf(b, size, "%s%s", h, p + 1);
+		return b;
+	}
+	if (!p && access(conf_home(b, size, "key"), F_OK) == 0)
+		p = b;
+	if (!p && access("/etc/mssh/key", F_OK) == 0)
+		p = "/etc/mssh/key";
+	return p;
+}
+
+/* agent, proxy: reads the key, if there is one */
+static void
+key_load(void)
+{
+	char b[PATH_MAX], why[PATH_MAX + 200], line[KEYS_LEN];
+	const char *path = key_path(b, sizeof b), *bad = "it is empty";
+	FILE *f;
+	int r = -1;
+
+	if (!path)
+		return;
+	proc_hide();
+	if (!(f = private_open(path, why, sizeof why)))
+		die(X_USAGE, "%s", why);
+	while (r < 0 && fgets(line, sizeof line, f)) {
+		line[strcspn(line, "\r\n")] = '\0';
+		if (!*line || *line == '#')
+			continue;
+		r = secret_parse(line, &mine, &bad);
+		break;
+	}
+	wipe(line, sizeof line);
+	fclose(f);
+	if (r < 0)
+		die(X_USAGE, "%s: %s", path, bad);
 }
 
 static void
@@ -2998,7 +3606,7 @@ run_config(void)
 	if (!isatty(0))
 		die(X_USAGE, "config init asks questions and wants a terminal; "
 		    "see mssh.conf(5) to write the file yourself");
-	conf_home(path, sizeof path);
+	conf_home(path, sizeof path, "config");
 	if (access(path, F_OK) == 0) {
 		printf("%s exists. ", path);
 		prompt("Replace it? [y/N] ", yes, sizeof yes);
@@ -3023,9 +3631,31 @@ run_config(void)
 	return 0;
 }
 
+/* A key for a person or a machine; the same line on both sides. */
+static int
+run_keygen(void)
+{
+	unsigned char secret[MAC_LEN];
+	char b[B64_LEN + 1];
+	struct stat st;
+
+	sys_random(secret, sizeof secret);
+	b64_write(secret, b);
+	if (fstat(1, &st) == 0 && S_ISREG(st.st_mode))
+		fchmod(1, 0600);	/* as --key and --keys want it */
+	printf("%s %s\n", new_key, b);
+	wipe(secret, sizeof secret);
+	wipe(b, sizeof b);
+	if (fflush(stdout) == EOF)
+		die(X_FAIL, "cannot write the key:");
+	return 0;
+}
+
 /* the command line */
 
-enum { SERVER = 1, AGENT = 2, PROXY = 4, SSH = 8, CONFIG = 16 };
+enum {
+	SERVER = 1, AGENT = 2, PROXY = 4, SSH = 8, CONFIG = 16, KEYGEN = 32
+};
 enum { O_STR, O_NUM, O_HOST, O_FLAG };
 
 static const struct option {
@@ -3041,6 +3671,10 @@ static const struct option {
 	    "listen on port N (8443); 0: a free one" },
 	{ "drain", "SECONDS", SERVER, O_NUM, &cfg.drain, 0, 86400,
 	    "let sessions end for so long after SIGTERM (0)" },
+	{ "keys", "FILE", SERVER, O_STR, &cfg.keys, 0, 0,
+	    "let only those in whose key FILE has" },
+	{ "strict-reload", NULL, SERVER, O_FLAG, &cfg.strict, 0, 0,
+	    "SIGHUP also ends the sessions of removed keys" },
 	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
 	    0, "the rendezvous server (port 8443)" },
 	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,
@@ -3051,6 +3685,10 @@ static const struct option {
 	    "keep N connections parked (1)" },
 	{ "exec", "CMD", AGENT, O_STR, &cfg.exec, 0, 0,
 	    "serve each session by CMD, as inetd would" },
+	{ "key", "FILE", AGENT | PROXY | SSH, O_STR, &cfg.key, 0, 0,
+	    "prove who we are, and want the server to" },
+	{ "allow", "PATTERNS", AGENT, O_STR, &cfg.allow, 0, 0,
+	    "serve only clients whose key is named like that" },
 	{ "wait", "SECONDS", PROXY | SSH, O_NUM, &cfg.wait, 0, WAIT_MAX,
 	    "wait so long for the node to appear (0)" },
 	{ "fdpass", NULL, PROXY, O_FLAG, &cfg.fdpass, 0, 0,
@@ -3079,6 +3717,8 @@ static const struct role_entry {
 	    "[ssh options] [command]", "run ssh to a node" },
 	{ "config", CONFIG, run_config, "mssh config init",
 	    "write ~/.config/mssh/config by asking" },
+	{ "keygen", KEYGEN, run_keygen, "mssh keygen name",
+	    "print a new key, for --key and --keys" },
 };
 
 static const struct role_entry *role;
@@ -3168,7 +3808,7 @@ set_node(const char *s)
 	    escape(b, sizeof b, s, strlen(s)), bad, hint);
 }
 
-/* server, agent, proxy, config: options and at most one word */
+/* all but ssh: options and at most one word */
 static void
 parse(void)
 {
@@ -3198,10 +3838,16 @@ parse(void)
 		usage(stderr, X_USAGE);
 	if (role->bit == PROXY && !word)
 		die(X_USAGE, "proxy wants a node: %s", role->usage);
+	if (role->bit == KEYGEN && !word)
+		usage(stderr, X_USAGE);
+	if (role->bit == KEYGEN && !key_name_ok(new_key = word))
+		die(X_USAGE, "the name of a key has 1 to 32 letters, digits, "
+		    "'.', '_' and '-', a letter or digit first");
 	if (role->bit & (AGENT | PROXY)) {
 		if (word)
 			set_node(word);
 		need_server();
+		key_load();
 	}
 }
 
@@ -3219,7 +3865,7 @@ push_arg(const char *a)
 static void
 push_option(const char *fmt, ...)
 {
-	static char b[3 * PATH_MAX];
+	static char b[5 * PATH_MAX];
 	char *copy;
 	va_list ap;
 
@@ -3236,7 +3882,7 @@ static void
 push_proxy(void)
 {
 	char host[HOST_LEN + 1], port[33], name[ADDR_LEN + 40], me[PATH_MAX];
-	char q[2 * PATH_MAX], qs[600];
+	char q[2 * PATH_MAX], qs[600], key[2 * PATH_MAX] = "";
 
 	if (addr_split(cfg.server, host, port) < 0)
 		die(X_USAGE, "the server '%s' is no HOST, HOST:PORT or "
@@ -3244,11 +3890,14 @@ push_proxy(void)
 	if (!strchr(self, '/') || !realpath(self, me))
 		snprintf(me, sizeof me, "mssh");
 	if (shell_quote(me, q, sizeof q) < 0 ||
-	    shell_quote(cfg.server, qs, sizeof qs) < 0)
-		die(X_USAGE, "the path of this program is too long");
+	    shell_quote(cfg.server, qs, sizeof qs) < 0 ||
+	    (cfg.key && shell_quote(cfg.key, key, sizeof key) < 0))
+		die(X_USAGE, "the path of this program or of --key is too "
+		    "long");
 	host_name(cfg.node, host, port, name, sizeof name);
 	push_option("ProxyCommand=%s proxy --fdpass --server %s --wait %ld "
-	    "-- %s", q, qs, cfg.wait, cfg.node);
+	    "%s%s -- %s", q, qs, cfg.wait, *key ? "--key " : "", key,
+	    cfg.node);
 	push_option("ProxyUseFdpass=yes");
 	push_option("HostName=%s", name);
 }
@@ -3341,7 +3990,7 @@ main(int argc, char *argv[])
 	parse();
 	if (role->bit == CONFIG)
 		return run_config();
-	sys_random(key, sizeof key);
+	sys_random(sip_key, sizeof sip_key);
 	sys_random(&next_id, sizeof next_id);
 	if (reactor_open() < 0)
 		die(X_FAIL, "cannot start the event loop:");

@@ -29,7 +29,11 @@ enum {
 	ADDR_LEN = HOST_LEN + 9,	/* "[host]:65535" and NUL */
 	PORT = 8443,		/* the server's, when none is given */
 	COPY_LEN = 4096,	/* client bytes that travel behind GO */
-	WAIT_MAX = 86400	/* longest wait= of a client, s */
+	WAIT_MAX = 86400,	/* longest wait= of a client, s */
+	MAC_LEN = 32,		/* HMAC-SHA256; secrets and nonces, too */
+	B64_LEN = 43,		/* that in base64url */
+	KEY_LEN = 32,		/* longest name of a key */
+	KEYS_LEN = 1024		/* longest line of a keys file */
 };
 
 /* Why something was refused; the name is the word on the wire. */
@@ -236,9 +240,317 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 		memcpy(out, "node-1", 7);
 }
 
-/* hello and replies */
+/* SHA-256 (FIPS 180-4) and HMAC (RFC 2104, FIPS 198-1) */
 
-enum role { R_AGENT, R_CLIENT };
+struct sha256 {
+	uint32_t h[8];
+	uint64_t len;		/* bytes so far */
+	unsigned char block[64];
+};
+
+/* Forgets n bytes, whatever the compiler thinks of stores before the end. */
+static inline void
+wipe(void *p, size_t n)
+{
+	volatile unsigned char *b = p;
+
+	while (n--)
+		*b++ = 0;
+}
+
+static inline uint32_t
+sha256_ror(uint32_t x, int n)
+{
+	return x >> n | x << (32 - n);
+}
+
+static inline void
+sha256_block(struct sha256 *s, const unsigned char *b)
+{
+	/* FIPS 180-4, 4.2.2 */
+	static const uint32_t k[64] = {
+		0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b,
+		0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+		0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7,
+		0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+		0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152,
+		0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+		0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
+		0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+		0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819,
+		0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+		0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
+		0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+		0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+	};
+	uint32_t w[64], v[8], t, u;
+	int i;
+
+	for (i = 0; i < 16; i++, b += 4)
+		w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 |
+		    (uint32_t)b[2] << 8 | b[3];
+	for (; i < 64; i++) {
+		t = w[i - 15];
+		u = w[i - 2];
+		w[i] = w[i - 16] + w[i - 7] + (sha256_ror(t, 7) ^
+		    sha256_ror(t, 18) ^ t >> 3) + (sha256_ror(u, 17) ^
+		    sha256_ror(u, 19) ^ u >> 10);
+	}
+	memcpy(v, s->h, sizeof v);
+	for (i = 0; i < 64; i++) {
+		t = v[7] + (sha256_ror(v[4], 6) ^ sha256_ror(v[4], 11) ^
+		    sha256_ror(v[4], 25)) + ((v[4] & v[5]) ^
+		    (~v[4] & v[6])) + k[i] + w[i];
+		u = (sha256_ror(v[0], 2) ^ sha256_ror(v[0], 13) ^
+		    sha256_ror(v[0], 22)) + ((v[0] & v[1]) ^
+		    (v[0] & v[2]) ^ (v[1] & v[2]));
+		memmove(v + 1, v, 7 * sizeof *v);
+		v[4] += t;
+		v[0] = t + u;
+	}
+	for (i = 0; i < 8; i++)
+		s->h[i] += v[i];
+	wipe(w, sizeof w);
+	wipe(v, sizeof v);
+}
+
+static inline void
+sha256_init(struct sha256 *s)
+{
+	/* FIPS 180-4, 5.3.3 */
+	static const uint32_t h[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372,
+	    0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
+
+	memcpy(s->h, h, sizeof s->h);
+	s->len = 0;
+}
+
+static inline void
+sha256_add(struct sha256 *s, const void *data, size_t n)
+{
+	const unsigned char *p = data;
+
+	while (n--) {
+		s->block[s->len++ % 64] = *p++;
+		if (s->len % 64 == 0)
+			sha256_block(s, s->block);
+	}
+}
+
+/* Ends s, which is wiped. */
+static inline void
+sha256_end(struct sha256 *s, unsigned char out[MAC_LEN])
+{
+	uint64_t bits = s->len * 8;
+	unsigned char b = 0x80;
+	int i;
+
+	do {
+		sha256_add(s, &b, 1);
+		b = 0;
+	} while (s->len % 64 != 56);
+	for (i = 56; i >= 0; i -= 8) {
+		b = bits >> i & 0xff;
+		sha256_add(s, &b, 1);
+	}
+	for (i = 0; i < MAC_LEN; i++)
+		out[i] = s->h[i / 4] >> (24 - i % 4 * 8) & 0xff;
+	wipe(s, sizeof *s);
+}
+
+/* Begins an HMAC: pad is 0x36, or 0x5c for the outer hash. */
+static inline void
+hmac_pad(struct sha256 *s, const unsigned char *key, size_t n, int pad)
+{
+	unsigned char b[64];
+	size_t i;
+
+	for (i = 0; i < sizeof b; i++)
+		b[i] = (i < n ? key[i] : 0) ^ pad;
+	sha256_init(s);
+	sha256_add(s, b, sizeof b);
+	wipe(b, sizeof b);
+}
+
+/* The key has 64 bytes at most: ours have 32. */
+static inline void
+hmac_init(struct sha256 *s, const unsigned char *key, size_t n)
+{
+	hmac_pad(s, key, n, 0x36);
+}
+
+static inline void
+hmac_end(struct sha256 *s, const unsigned char *key, size_t n,
+    unsigned char out[MAC_LEN])
+{
+	unsigned char inner[MAC_LEN];
+
+	sha256_end(s, inner);
+	hmac_pad(s, key, n, 0x5c);
+	sha256_add(s, inner, sizeof inner);
+	sha256_end(s, out);
+}
+
+/* 1 if they differ, in a time that does not depend on where. */
+static inline int
+mac_differs(const unsigned char a[MAC_LEN], const unsigned char b[MAC_LEN])
+{
+	volatile unsigned char d = 0;
+	int i;
+
+	for (i = 0; i < MAC_LEN; i++)
+		d |= a[i] ^ b[i];
+	return d != 0;
+}
+
+/* base64url without padding (RFC 4648 5): 32 bytes are 43 characters */
+
+static const char b64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    "abcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static inline void
+b64_write(const unsigned char in[MAC_LEN], char out[B64_LEN + 1])
+{
+	uint32_t acc = 0;
+	int i, bits = 0, n = 0;
+
+	for (i = 0; i < MAC_LEN; i++) {
+		acc = acc << 8 | in[i];
+		for (bits += 8; bits >= 6; bits -= 6)
+			out[n++] = b64_digits[acc >> (bits - 6) & 63];
+	}
+	out[n++] = b64_digits[acc << 2 & 63];	/* 4 bits are left */
+	out[n] = '\0';
+}
+
+/* Reads exactly 43 characters, and the one spelling of each value.  0, -1. */
+static inline int
+b64_parse(const char *s, unsigned char out[MAC_LEN])
+{
+	const char *p;
+	uint32_t acc = 0;
+	int i, bits = 0, n = 0;
+
+	for (i = 0; i < B64_LEN; i++) {
+		if (!s[i] || !(p = strchr(b64_digits, s[i])))
+			return -1;
+		acc = acc << 6 | (uint32_t)(p - b64_digits);
+		if ((bits += 6) >= 8) {
+			bits -= 8;
+			out[n++] = acc >> bits & 0xff;
+		}
+	}
+	return s[i] || acc & 3 ? -1 : 0;
+}
+
+/* keys */
+
+enum role { R_AGENT, R_CLIENT, R_LIST };
+
+static const char *const role_names[] = { "agent", "client", "list" };
+
+/* The name of a key: letters, digits, '.', '_', '-'; 1 to 32 of them. */
+static inline int
+key_name_ok(const char *s)
+{
+	size_t n;
+
+	for (n = 0; s[n]; n++)
+		if (n == KEY_LEN || !is_node_char((unsigned char)s[n]))
+			return 0;
+	return n && is_alnum((unsigned char)*s);
+}
+
+struct secret {			/* what both sides know */
+	char name[KEY_LEN + 1];
+	unsigned char key[MAC_LEN];
+};
+
+/* What a server's and a peer's proof are made of: each label is of one use,
+ * each part has its length before it, so no two transcripts are alike. */
+static inline void
+proof_mac(const struct secret *k, const char *label, enum role role,
+    const char *node, const unsigned char peer_nonce[MAC_LEN],
+    const unsigned char server_nonce[MAC_LEN], unsigned char out[MAC_LEN])
+{
+	const void *part[] = { label, role_names[role], node, k->name,
+	    peer_nonce, server_nonce };
+	size_t len[] = { strlen(label), strlen(role_names[role]),
+	    strlen(node), strlen(k->name), MAC_LEN, MAC_LEN };
+	struct sha256 s;
+	unsigned char b;
+	size_t i;
+
+	hmac_init(&s, k->key, sizeof k->key);
+	for (i = 0; i < sizeof len / sizeof *len; i++) {
+		b = len[i];
+		sha256_add(&s, &b, 1);
+		sha256_add(&s, part[i], len[i]);
+	}
+	hmac_end(&s, k->key, sizeof k->key, out);
+}
+
+#define LABEL_SERVER "mssh 2 server"
+#define LABEL_PEER "mssh 2 peer"
+
+/* "NAME SECRET" at *s, and nothing behind it.  0, or -1 with *why. */
+static inline int
+secret_parse(const char *s, struct secret *k, const char **why)
+{
+	char w[KEYS_LEN], rest[2];
+	int bad;
+
+	memset(k, 0, sizeof *k);
+	*why = "the name of a key has 1 to 32 letters, digits, '.', '_', '-'";
+	if (word_next(&s, w, sizeof w) <= 0 || !key_name_ok(w))
+		return -1;
+	memcpy(k->name, w, strlen(w) + 1);
+	*why = "a secret has 43 characters, as 'mssh keygen' prints them";
+	bad = word_next(&s, w, sizeof w) <= 0 || b64_parse(w, k->key) < 0;
+	wipe(w, sizeof w);
+	if (bad)
+		return -1;
+	*why = "there is a word too many behind the secret";
+	return word_next(&s, rest, sizeof rest) ? -1 : 0;
+}
+
+struct right {			/* a line of the server's keys file */
+	unsigned roles;			/* bits 1 << enum role; 0: no entry */
+	char nodes[KEYS_LEN];		/* patterns with commas between them */
+	struct secret secret;
+};
+
+/* Parses "ROLE PATTERNS NAME SECRET"; a blank line or a comment has no roles.
+ * Changes blanks in line.  0, or -1 with *why. */
+static inline int
+right_parse(char *line, struct right *r, const char **why)
+{
+	const char *s = line;
+	char w[8], *p;
+
+	memset(r, 0, sizeof *r);
+	for (p = line; *p; p++)
+		if (*p == '\t' || *p == '\r' || *p == '\n')
+			*p = ' ';
+	line += strspn(line, " ");
+	if (!*line || *line == '#')
+		return 0;
+	*why = "a line begins with agent, client, both or list";
+	if (word_next(&s, w, sizeof w) <= 0)
+		return -1;
+	r->roles = !strcmp(w, "agent") ? 1 << R_AGENT :
+	    !strcmp(w, "client") ? 1 << R_CLIENT :
+	    !strcmp(w, "list") ? 1 << R_LIST :
+	    !strcmp(w, "both") ? 1 << R_AGENT | 1 << R_CLIENT : 0;
+	if (!r->roles)
+		return -1;
+	*why = "node patterns are missing, like web-*,db-1";
+	if (word_next(&s, r->nodes, sizeof r->nodes) <= 0)
+		return -1;
+	return secret_parse(s, &r->secret, why);
+}
+
+/* hello and replies */
 
 struct hello {
 	int version;			/* 1 or 2; 0: no hello at all */
@@ -248,6 +560,8 @@ struct hello {
 	long slot;			/* agent: which of its connections */
 	long wait;			/* client: s it would wait */
 	long early;			/* client: 1: it is ssh by now */
+	char key[KEY_LEN + 1];		/* "": none */
+	unsigned char nonce[MAC_LEN];
 };
 
 /* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
@@ -293,6 +607,13 @@ hello_parse(const char *line, struct hello *h, const char **why)
 	if (word_get(s, "early", w, sizeof w) >= 0 &&
 	    num_parse(w, 0, 1, &h->early) < 0)
 		return *why = "early= wants 0 or 1", -1;
+	if (word_get(s, "key", w, sizeof w) < 0)
+		return 0;
+	if (!key_name_ok(w))
+		return *why = "key= wants the name of a key", -1;
+	memcpy(h->key, w, strlen(w) + 1);
+	if (word_get(s, "nonce", w, sizeof w) < 0 || b64_parse(w, h->nonce) < 0)
+		return *why = "nonce= wants 43 characters of base64url", -1;
 	return 0;
 }
 
@@ -560,7 +881,27 @@ glob_match(const char *p, const char *s)
 	return !*p;
 }
 
-enum keyword { K_NONE, K_SERVER, K_IDENTITY, K_NODE };
+/* Does one of the patterns, with commas between them, match s? */
+static inline int
+glob_list(const char *list, const char *s)
+{
+	char p[KEYS_LEN];
+	size_t n;
+
+	for (;; list += n + 1) {
+		n = strcspn(list, ",");
+		if (n < sizeof p) {
+			memcpy(p, list, n);
+			p[n] = '\0';
+			if (n && glob_match(p, s))
+				return 1;
+		}
+		if (!list[n])
+			return 0;
+	}
+}
+
+enum keyword { K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_NODE };
 
 /* Parses one line: blank or comment gives K_NONE, otherwise *arg points at
  * the argument inside line, its end trimmed and quotes around it dropped.
@@ -569,7 +910,7 @@ static inline int
 conf_parse(char *line, char **arg, const char **why)
 {
 	static const char *const names[] =
-	    { "", "server", "identity", "node" };
+	    { "", "server", "identity", "key", "node" };
 	char *p, *e;
 	size_t n;
 	int k;
@@ -585,7 +926,8 @@ conf_parse(char *line, char **arg, const char **why)
 		if (strlen(names[k]) == n && !memcmp(names[k], p, n))
 			break;
 	if (k > K_NODE)
-		return *why = "unknown keyword (server, identity, node)", -1;
+		return *why = "unknown keyword (server, identity, key, "
+		    "node)", -1;
 	p += n;
 	p += strspn(p, " \t");
 	if (*p == '=')

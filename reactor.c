@@ -36,6 +36,9 @@
 # include <sys/event.h>
 # include <sys/stat.h>
 #endif
+#ifdef __linux__
+# include <sys/prctl.h>
+#endif
 #ifdef __APPLE__
 # include <sys/random.h>
 #endif
@@ -947,6 +950,18 @@ proc_raise(void)
 	if (!raised)
 		r.rlim_cur = fds.rlim_cur;
 	return r.rlim_cur > INT_MAX ? INT_MAX : (int)r.rlim_cur;
+}
+
+void
+proc_hide(void)
+{
+#ifdef PR_SET_DUMPABLE
+	prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+#else
+	struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+#endif
 }
 
 void

@@ -95,6 +95,7 @@ void sys_random(void *, size_t);	/* from the kernel; cannot fail */
 int proc_raise(void);
 	/* raises the soft limit of descriptors, which proc_spawn() lowers again
 	 * in the child; returns how many there may be */
+void proc_hide(void);	/* no core dump, and no other process looks in */
 int proc_fork(void);
 	/* fork(2); the child has default signals and, of the descriptors that
 	 * are not close-on-exec, only what it had: call proc_keep() there */

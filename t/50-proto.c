@@ -919,9 +919,257 @@ test_ssh_opts(void)
 	ok(!ssh_takes_next("-L8080:localhost:80"), "ssh_takes_next: -L...");
 }
 
+/* keys */
+
+static void
+hex_is(const unsigned char *b, size_t n, const char *want, const char *what)
+{
+	char got[130];
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		snprintf(got + 2 * i, 3, "%02x", b[i]);
+	is(got, want, what);
+}
+
+static void
+sha(const void *data, size_t n, size_t times, unsigned char out[MAC_LEN])
+{
+	struct sha256 s;
+
+	sha256_init(&s);
+	while (times--)
+		sha256_add(&s, data, n);
+	sha256_end(&s, out);
+}
+
+static void
+test_sha256(void)
+{
+	/* FIPS 180-4's examples (NIST, Cryptographic Standards: SHA256.pdf),
+	 * and its long message of a million a's */
+	static const char two[] = "abcdbcdecdefdefgefghfghighijhijkijkljklm"
+	    "klmnlmnomnopnopq";
+	unsigned char out[MAC_LEN];
+
+	sha("", 0, 1, out);
+	hex_is(out, sizeof out, "e3b0c44298fc1c149afbf4c8996fb924"
+	    "27ae41e4649b934ca495991b7852b855", "sha256: nothing");
+	sha("abc", 3, 1, out);
+	hex_is(out, sizeof out, "ba7816bf8f01cfea414140de5dae2223"
+	    "b00361a396177a9cb410ff61f20015ad", "sha256: abc");
+	sha(two, sizeof two - 1, 1, out);
+	hex_is(out, sizeof out, "248d6a61d20638b8e5c026930c3e6039"
+	    "a33ce45964ff2167f6ecedd419db06c1", "sha256: two blocks");
+	sha("aaaaaaaaaa", 10, 100000, out);
+	hex_is(out, sizeof out, "cdc76e5c9914fb9281a1c7e284d73e67"
+	    "f1809a48a497200e046d39ccc7112cd0", "sha256: a million");
+}
+
+static void
+test_hmac(void)
+{
+	/* RFC 4231, 4.2 to 4.8.  A key longer than a block is its own hash
+	 * (RFC 2104, 2): ours never are, so that is done here. */
+	static const char big[] = "This is a test using a larger than "
+	    "block-size key and a larger than block-size data. The key needs "
+	    "to be hashed before being used by the HMAC algorithm.";
+	static const struct {
+		int fill, nkey;
+		const char *key, *data;
+		int dfill, ndata, nmac;
+		const char *mac;
+	} t[] = {
+		{ 0x0b, 20, 0, "Hi There", 0, 8, 32,
+		    "b0344c61d8db38535ca8afceaf0bf12b"
+		    "881dc200c9833da726e9376c2e32cff7" },
+		{ 0, 4, "Jefe", "what do ya want for nothing?", 0, 28, 32,
+		    "5bdcc146bf60754e6a042426089575c7"
+		    "5a003f089d2739839dec58b964ec3843" },
+		{ 0xaa, 20, 0, 0, 0xdd, 50, 32,
+		    "773ea91e36800e46854db8ebd09181a7"
+		    "2959098b3ef8c122d9635514ced565fe" },
+		{ 0, 25, "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17"
+		    "\20\21\22\23\24\25\26\27\30\31", 0, 0xcd, 50, 32,
+		    "82558a389a443c0ea4cc819899f2083a"
+		    "85f0faa3e578f8077a2e3ff46729665b" },
+		{ 0x0c, 20, 0, "Test With Truncation", 0, 20, 16,
+		    "a3b6167473100ee06e0c796c2955552b" },
+		{ 0xaa, 131, 0, "Test Using Larger Than Block-Size Key - "
+		    "Hash Key First", 0, 54, 32,
+		    "60e431591ee0b67f0d8a26aacbf5b77f"
+		    "8e0bc6213728c5140546040f0ee37f54" },
+		{ 0xaa, 131, 0, big, 0, sizeof big - 1, 32,
+		    "9b09ffa71b942fcb27635fbcd5b0e944"
+		    "bfdc63644f0713938a7f51535c3a35e2" },
+	};
+	unsigned char key[131], data[200], out[MAC_LEN];
+	struct sha256 s;
+	char what[40];
+	size_t i, n;
+
+	for (i = 0; i < LEN(t); i++) {
+		n = t[i].nkey;
+		memset(key, t[i].fill, sizeof key);
+		if (t[i].key)
+			memcpy(key, t[i].key, n);
+		memset(data, t[i].dfill, sizeof data);
+		if (t[i].data)
+			memcpy(data, t[i].data, t[i].ndata);
+		if (n > 64) {
+			sha(key, n, 1, key);
+			n = MAC_LEN;
+		}
+		hmac_init(&s, key, n);
+		sha256_add(&s, data, t[i].ndata);
+		hmac_end(&s, key, n, out);
+		snprintf(what, sizeof what, "hmac: RFC 4231, case %d",
+		    (int)i + 1);
+		hex_is(out, t[i].nmac, t[i].mac, what);
+	}
+}
+
+static void
+test_mac(void)
+{
+	unsigned char a[MAC_LEN], b[MAC_LEN];
+	size_t i, bad = 0;
+
+	for (i = 0; i < MAC_LEN * 8; i++) {
+		memset(a, 0x5a, sizeof a);
+		memset(b, 0x5a, sizeof b);
+		bad += mac_differs(a, b);
+		b[i / 8] ^= 1 << i % 8;
+		bad += !mac_differs(a, b);
+	}
+	is_num((long)bad, 0, "mac_differs: each single bit");
+}
+
+static void
+test_b64(void)
+{
+	unsigned char in[MAC_LEN], out[MAC_LEN];
+	char b[B64_LEN + 1], again[B64_LEN + 1];
+	size_t i, k, bad = 0, spellings = 0;
+
+	for (i = 0; i < 2000; i++) {
+		for (k = 0; k < sizeof in; k++)
+			in[k] = rnd() >> 8;
+		b64_write(in, b);
+		bad += strlen(b) != B64_LEN || b64_parse(b, out) ||
+		    memcmp(in, out, sizeof in);
+	}
+	is_num((long)bad, 0, "b64: there and back, 2000 times");
+	for (i = 0; i < 64; i++) {
+		b[B64_LEN - 1] = b64_digits[i];
+		if (b64_parse(b, out) == 0) {
+			b64_write(out, again);
+			spellings += !strcmp(b, again);
+		}
+	}
+	is_num((long)spellings, 16, "b64: each value has one spelling");
+	/* RFC 4648 5: 62 and 63 are - and _ */
+	memset(in, 0xff, sizeof in);
+	b64_write(in, b);
+	is(b, "__________________________________________8", "b64: ones");
+	b[7] = '+';
+	is_num(b64_parse(b, out), -1, "b64: + belongs to another alphabet");
+	b[7] = '\0';
+	is_num(b64_parse(b, out), -1, "b64: too short");
+	is_num(b64_parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+	    out), -1, "b64: too long");
+}
+
+#define S43 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+static void
+test_keys(void)
+{
+	static const struct {
+		const char *line;
+		int roles;		/* -1: malformed */
+		const char *nodes;
+	} t[] = {
+		{ "", 0, "" }, { "  # agent", 0, "" }, { "\r\n", 0, "" },
+		{ "agent web web " S43 "\n", 1, "web" },
+		{ "client prod-*,lab-? bob " S43, 2, "prod-*,lab-?" },
+		{ "\tboth\ta\tb\t" S43 "\r\n", 3, "a" },
+		{ "list * ops " S43, 4, "*" },
+		{ "Agent web web " S43, -1, 0 }, { "agent", -1, 0 },
+		{ "agent web", -1, 0 }, { "agent web web", -1, 0 },
+		{ "agent web web " S43 "A", -1, 0 },
+		{ "agent web web " S43 " x", -1, 0 },
+		{ "agent web .web " S43, -1, 0 },
+		{ "agent web we/b " S43, -1, 0 },
+		{ "agent web a23456789012345678901234567890123 " S43, -1, 0 },
+	};
+	struct right r;
+	const char *why;
+	char line[200];
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		why = NULL;
+		snprintf(line, sizeof line, "%s", t[i].line);
+		got = right_parse(line, &r, &why) < 0 ? -1 : (int)r.roles;
+		ok(got == t[i].roles && (got < 0 ? why != NULL :
+		    !strcmp(r.nodes, t[i].nodes)), "right_parse: %.40s",
+		    *t[i].line == '\r' ? "CR LF" : t[i].line);
+	}
+	ok(glob_list("a,b*", "B9") && glob_list("a,,c", "c") &&
+	    !glob_list("a,b", "a,b") && !glob_list("", "a"), "glob_list");
+}
+
+/* No part of a transcript can be shifted into another one. */
+static void
+test_proof(void)
+{
+	struct secret k = { "k", { 1 } }, l = { "kk", { 1 } };
+	unsigned char a[MAC_LEN] = { 1 }, b[MAC_LEN] = { 2 };
+	unsigned char m[9][MAC_LEN];
+	size_t i, j, same = 0;
+
+	proof_mac(&k, LABEL_PEER, R_AGENT, "web", a, b, m[0]);
+	proof_mac(&k, LABEL_SERVER, R_AGENT, "web", a, b, m[1]);
+	proof_mac(&k, LABEL_PEER, R_CLIENT, "web", a, b, m[2]);
+	proof_mac(&k, LABEL_PEER, R_AGENT, "webk", a, b, m[3]);
+	proof_mac(&l, LABEL_PEER, R_AGENT, "web", a, b, m[4]);
+	proof_mac(&k, LABEL_PEER, R_AGENT, "web", b, a, m[5]);
+	proof_mac(&k, LABEL_PEER, R_AGENT, "web", a, a, m[6]);
+	proof_mac(&l, LABEL_PEER, R_AGENT, "we", a, b, m[7]);
+	k.key[31] ^= 1;
+	proof_mac(&k, LABEL_PEER, R_AGENT, "web", a, b, m[8]);
+	for (i = 0; i < LEN(m); i++)
+		for (j = 0; j < i; j++)
+			same += !mac_differs(m[i], m[j]);
+	is_num((long)same, 0, "proof_mac: each part counts");
+}
+
+static void
+test_hello_key(void)
+{
+	struct hello h;
+	const char *why;
+
+	ok(!hello_parse("MSSH/2 client web key=bob nonce=" S43, &h, &why) &&
+	    !strcmp(h.key, "bob") && h.nonce[31] == 31, "hello: a key");
+	ok(hello_parse("MSSH/2 client web key=bob", &h, &why) &&
+	    hello_parse("MSSH/2 client web key= nonce=" S43, &h, &why) &&
+	    hello_parse("MSSH/2 client web key=b/b nonce=" S43, &h, &why),
+	    "hello: half a key");
+}
+
 int
 main(void)
 {
+	test_sha256();
+	test_hmac();
+	test_mac();
+	test_b64();
+	test_keys();
+	test_proof();
+	test_hello_key();
 	test_line_take();
 	test_line_split();
 	test_words();

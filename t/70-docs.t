@@ -50,7 +50,7 @@ ok 'no page is left out here' pages_known
 
 helps() {
 	: >"$T/help"
-	for c in '' server agent proxy ssh config; do
+	for c in '' server agent proxy ssh config keygen; do
 		# shellcheck disable=SC2086	# the first is no word
 		"$MSSH" $c --help >"$T/help.one" 2>"$T/help.err" || {
 			echo "mssh $c --help: exit code $?"
@@ -77,7 +77,7 @@ ok 'every option of mssh(1) stands in --help' \
 variables() {
 	grep -ohE 'getenv\("[A-Z_]+"\)' mssh.c reactor.c |
 	    sed 's/[^A-Z_]//g' | sort -u >"$T/env"
-	grep -ohE '"MSSH_[A-Z]+' mssh.c reactor.c | tr -d '"' |
+	grep -ohE '"MSSH_[A-Z_]+' mssh.c reactor.c | tr -d '"' |
 	    sort -u >>"$T/env"
 	items mssh.1 >"$T/tags"
 	[ -s "$T/env" ] && only_in "$T/env" "$T/tags"
@@ -159,6 +159,7 @@ deadlines() {
 		}
 	done <<-'END'
 	HELLO:hello
+	PROOF:proof of a key
 	DIAL:agent dials its server
 	GREET:agent waits for OK
 	PING_EVERY:PING interval

@@ -291,6 +291,30 @@ fuzz_conf(const char *s, size_t n)
 	free(line);
 }
 
+static void
+fuzz_keys(const char *s, size_t n)
+{
+	char *line = dup(s, n, 1), b[B64_LEN + 1];
+	unsigned char key[MAC_LEN];
+	const char *why = NULL;
+	struct right r;
+
+	if (b64_parse(s, key) == 0) {
+		b64_write(key, b);
+		assert(!strcmp(s, b));
+	}
+	if (right_parse(line, &r, &why) < 0)
+		assert(why && *why);
+	else if (r.roles) {
+		assert(r.roles < 8 && *r.nodes);
+		assert(key_name_ok(r.secret.name));
+		glob_list(r.nodes, r.secret.name);
+		b64_write(r.secret.key, b);
+		assert(strstr(s, b));
+	}
+	free(line);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -313,6 +337,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	fuzz_addr(s);
 	fuzz_quote(s);
 	fuzz_conf((char *)s, n);
+	fuzz_keys(s, n);
 	if (*s)
 		assert((unsigned)ssh_takes_next(s) <= 1);
 	s[n < LINE_LEN ? n : LINE_LEN - 1] = '\0';
