@@ -154,6 +154,7 @@ struct half {
 	uint8_t strikes;	/* looks in a row that found it silent */
 	int32_t pid;		/* agent: who serves the session, and */
 	int32_t fd;		/* our copy of the child's socket */
+	uint32_t source;	/* agent: the hash of sshd's client */
 };
 
 struct queue {			/* what few nodes have */
@@ -256,7 +257,7 @@ static struct {
 	const char *host[MAX_HOSTS];
 	int nhost;
 	const char *server, *ssh_host, *exec, *identity;
-	const char *key, *keys, *allow;
+	const char *key, *keys, *allow, *source;
 	long port, ssh_port, spare, drain, wait;
 	int fdpass, verbose, strict;
 	char node[NODE_LEN + 1];
@@ -2559,12 +2560,11 @@ dial_from(const struct conn *c, const struct sockaddr_storage *to)
 {
 	const struct sockaddr_in *s4 = (const struct sockaddr_in *)to;
 	struct sockaddr_in from;
-	uint32_t h;
+	uint32_t h = c->half->source;
 	int fd;
 
-	if (c->sshd && to->ss_family == AF_INET &&
+	if (c->sshd && !cfg.source && to->ss_family == AF_INET &&
 	    ntohl(s4->sin_addr.s_addr) >> 24 == 127) {
-		h = siphash(c->half->to->peer.ip, sizeof c->half->to->peer.ip);
 		memset(&from, 0, sizeof from);
 		from.sin_family = AF_INET;
 		from.sin_addr.s_addr = htonl(0x7f000000 | (h & 0x7fff00) |
@@ -3064,6 +3064,8 @@ go(struct conn *c, const char *line)
 		return;
 	}
 	s->sshd = 1;
+	s->half->source = *k ? siphash(k, strlen(k)) :
+	    siphash(c->peer.ip, sizeof c->peer.ip);
 	join(s, c);
 	dial(s);
 }
@@ -3107,14 +3109,19 @@ static void
 sshd_up(struct conn *s)
 {
 	struct conn *c = s->half->to;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof ss;
+	struct peer p;
 
-	if (say(c, "READY") < 0) {
+	if (say(c, "READY") < 0 ||
+	    getsockname(s->io.fd, (struct sockaddr *)&ss, &len) < 0) {
 		drop(c, "gone");
 		return;
 	}
-	say_log("session %016llx from %s: to sshd at %s",
+	peer_set(&p, &ss);	/* what sshd's own log calls the client */
+	say_log("session %016llx from %s: to sshd at %s as %s",
 	    (unsigned long long)c->run, peer_str(&c->peer),
-	    target_str(&sshd));
+	    target_str(&sshd), peer_str(&p));
 	list_add(&live, c);
 	enter(c, RELAY);
 	enter(s, RELAY);
@@ -3689,6 +3696,8 @@ static const struct option {
 	    "prove who we are, and want the server to" },
 	{ "allow", "PATTERNS", AGENT, O_STR, &cfg.allow, 0, 0,
 	    "serve only clients whose key is named like that" },
+	{ "source", "HOW", AGENT, O_STR, &cfg.source, 0, 0,
+	    "client (one 127/8 address each) or fixed (127.0.0.1)" },
 	{ "wait", "SECONDS", PROXY | SSH, O_NUM, &cfg.wait, 0, WAIT_MAX,
 	    "wait so long for the node to appear (0)" },
 	{ "fdpass", NULL, PROXY, O_FLAG, &cfg.fdpass, 0, 0,
@@ -3843,6 +3852,11 @@ parse(void)
 	if (role->bit == KEYGEN && !key_name_ok(new_key = word))
 		die(X_USAGE, "the name of a key has 1 to 32 letters, digits, "
 		    "'.', '_' and '-', a letter or digit first");
+	if (cfg.source && !strcmp(cfg.source, "client"))
+		cfg.source = NULL;
+	else if (cfg.source && strcmp(cfg.source, "fixed"))
+		die(X_USAGE, "--source wants client or fixed, not '%s'",
+		    cfg.source);
 	if (role->bit & (AGENT | PROXY)) {
 		if (word)
 			set_node(word);
