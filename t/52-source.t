@@ -21,8 +21,10 @@ server --keys "$T/keys"
 
 # hold NAME KEY: an SSH connection that never logs in.
 hold() {
-	start "$1" sh -c '(echo SSH-2.0-hold; sleep 60) |
-	    "$MSSH" proxy web --server "$SRV" --key "$1"' hold "$T/$2.key"
+	mkfifo "$T/$1.in"
+	start "$1" sh -c 'exec "$MSSH" proxy web --server "$SRV" --key "$1" \
+	    <>"$2"' hold "$T/$2.key" "$T/$1.in"
+	echo SSH-2.0-hold >"$T/$1.in"
 	wait_for 10 grep -q '^SSH-2.0-' "$T/$1.log"
 }
 
@@ -63,11 +65,11 @@ ok 'when it lets go it gets in' wait_for 10 again
 stop agent-web
 
 agent web --key "$T/web.key" --source fixed
-ok 'with --source fixed' hold held mallory
+ok 'with --source fixed' hold held2 mallory
 is "$(login alice)" '' 'one client locks out the other'
 log_has agent-web ' as 127.0.0.1:' >"$T/out"
 ok 'since all come from 127.0.0.1' [ -s "$T/out" ]
-stop held
+stop held2
 "$MSSH" agent web --server "$SRV" --source best 2>"$T/err"
 is "$? $(cat "$T/err")" "2 mssh: --source wants client or fixed, not 'best'" \
     'a source that is none of both'
