@@ -248,6 +248,19 @@ ok 'the stop timeout follows --drain' grep -q '^TimeoutStopSec=610$' "$conf"
 ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a second run changes nothing' again server --port=443 --drain=600
 
+ok 'setup server --keys' set_up server --port 8443 --keys /etc/mssh/keys
+ok 'it gets a copy' arrives mssh-server SERVER_OPTS --port 8443 \
+    --keys /run/credentials/mssh-server.service/key
+ok 'of that file' grep -qx 'LoadCredential=key:/etc/mssh/keys' "$conf"
+ok 'that server unit is valid' root_verified mssh-server.service
+ok 'a second run changes nothing' again server --port 8443 \
+    --keys /etc/mssh/keys
+ok 'a path that is not absolute is refused' refused server --keys keys
+ok 'a path with a % is refused' refused agent --server a --key=/etc/%n
+ok 'setup agent@key' set_up agent@key --server example.net --key=/etc/k
+ok 'it gets its own' arrives mssh-agent@key AGENT_OPTS --server example.net \
+    --key=/run/credentials/mssh-agent@key.service/key
+
 ok 'setup agent' set_up agent home --server example.org
 ok 'the agent is enabled' enabled mssh-agent.service
 ok 'its node id is stored' arrives mssh-agent AGENT_NODE home
@@ -561,6 +574,39 @@ ask_inside()
 	    grep '^ERROR offline '
 }
 
+# LoadCredential= wants ACLs on tmpfs, or systemd's own file system for them;
+# not every kernel has that for a systemd in namespaces.
+credentials()
+{
+	inside sh -c 'cat >/etc/systemd/system/cred.service <<-END
+	[Service]
+	Type=oneshot
+	User=nobody
+	LoadCredential=key:/etc/mssh/keys
+	ExecStart=/bin/cat /run/credentials/cred.service/key
+	END
+	umask 077; mkdir -p /etc/mssh; echo x >/etc/mssh/keys
+	systemctl daemon-reload; systemctl start cred.service'
+}
+
+with_keys()
+{
+	inside sh -c 'umask 077; mkdir -p /etc/mssh; cd /etc/mssh &&
+	    mssh keygen home >key && echo "agent home $(cat key)" >keys' &&
+	    up_setup server --keys /etc/mssh/keys &&
+	    up_setup agent home --server localhost --key /etc/mssh/key &&
+	    wait_for 20 logged '1 keys read' &&
+	    wait_for 20 logged 'home registered from 127.0.0.1' &&
+	    wait_for 20 logged 'key home' &&
+	    wait_for 20 shows mssh-agent.service StatusText 'home parked at'
+}
+
+without_keys()
+{
+	up_setup server && up_setup agent home --server localhost &&
+	    wait_for 20 shows mssh-agent.service StatusText 'home parked at'
+}
+
 activated()
 {
 	inside systemctl stop mssh-server.service &&
@@ -610,6 +656,13 @@ real()
 	ok 'reload redials' wait_for 10 logged redialling
 	ok 'the server is killed' kill_server
 	ok 'it is back, and the agent with it' parked_again
+	if credentials >/dev/null 2>&1; then
+		ok 'with keys that only root can read' with_keys
+		ok 'and without again' without_keys
+	else
+		skip 'no credentials in this systemd' \
+		    'with keys that only root can read, and without again'
+	fi
 	ok 'the socket unit starts the server' activated
 	ok 'hostile arguments arrive as they were' delivered
 	ok 'exit 2 is not tried again' failed_once
