@@ -172,11 +172,11 @@ struct node {
 	struct key *key;		/* the agents', or NULL */
 	uint64_t run;			/* whose the node is */
 	int64_t seen;			/* last agent connection ended */
-	uint32_t refill;		/* silent clients: the bucket's time */
-	int32_t grace;			/* ms after seen that clients wait */
 	int32_t refs;			/* conns that point here */
 	int32_t agents;			/* of them agents: parked to relay */
-	int16_t silent, tokens;
+	uint32_t refill;		/* silent clients: the bucket's time */
+	uint16_t grace;			/* ms after seen that clients wait */
+	int8_t silent, tokens;
 	char id[];
 };
 
@@ -1089,7 +1089,10 @@ attach(struct conn *c, struct node *n)
 
 /* secrets in files */
 
-/* Opens a file that nobody else may read.  NULL: *why has a sentence. */
+static char private_buf[KEYS_LEN];	/* what stdio has read ahead */
+
+/* Opens a file that nobody else may read, one at a time.  NULL: *why has a
+ * sentence. */
 static FILE *
 private_open(const char *path, char *why, size_t size)
 {
@@ -1110,13 +1113,22 @@ private_open(const char *path, char *why, size_t size)
 		    path);
 	if (!*why) {
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		if ((f = fdopen(fd, "r")))
+		if ((f = fdopen(fd, "r"))) {
+			setvbuf(f, private_buf, _IOFBF, sizeof private_buf);
 			return f;
+		}
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 	}
 	if (fd >= 0)
 		close(fd);
 	return NULL;
+}
+
+static void
+private_close(FILE *f)
+{
+	fclose(f);
+	wipe(private_buf, sizeof private_buf);
 }
 
 /* server: keys */
@@ -1295,7 +1307,7 @@ keys_load(char *why, size_t size)
 	else if (ferror(f))
 		snprintf(why, size, "%s: %s", cfg.keys, strerror(errno));
 	at |= ferror(f);
-	fclose(f);
+	private_close(f);
 	if (n)
 		qsort(list, n, sizeof *list, by_name);
 	for (i = 1; !at && i < n; i++)
@@ -3574,7 +3586,7 @@ key_load(void)
 		break;
 	}
 	wipe(line, sizeof line);
-	fclose(f);
+	private_close(f);
 	if (r < 0)
 		die(X_USAGE, "%s: %s", path, bad);
 }

@@ -48,6 +48,12 @@ agent web --key "$T/web.key"
 ok 'one client has all the startups it may have' hold held mallory
 is "$(login mallory)" '' 'another connection of the same key is refused'
 is "$(login alice)" in 'a client with another key logs in'
+odd="$T/al %i's"
+cp "$T/alice.key" "$odd.key"
+is "$("$MSSH" "$USER@web" --server "$SRV" --key "$odd.key" -F none \
+    -i "$T/key" -o BatchMode=yes -o StrictHostKeyChecking=no \
+    -o UserKnownHostsFile=/dev/null 'echo in' 2>"$T/err")" in \
+    'mssh user@node hands its --key on, whatever its name'
 set -- "$(source_of mallory)" "$(source_of alice)"
 note "mallory ${1%% *}, alice ${2%% *}"
 ok 'both have addresses in 127/8, and not the same' sh -c '

@@ -4,6 +4,7 @@
  *	load pong VIA [n=1] [count=N]	64-byte round trips, closed loop
  *	load mixed VIA [n=16] [rate=100] [bulk=4]  paced, beside bulk
  *	load rate VIA [n=8]		connect, a byte each way, close
+ *	load shake VIA [key=FILE]	hello, proof if there is a key, refusal
  *	load urgent VIA [n=20]		rounds: one urgent byte in 3 MB
  *	load stall VIA			a receiver that stops reading
  *	load idle VIA [n=1000]		sessions, until a signal comes
@@ -48,11 +49,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../proto.h"
+
 #define LEN(a) (sizeof (a) / sizeof *(a))
 #define SEC 1000000000LL
 
 enum {
-	MSG = 64,
+	MSG = 64,		/* bytes */
 	CHUNK = 65536,
 	PIPE = 256 << 10,
 	EVENTS = 64,
@@ -66,8 +69,8 @@ enum {
 static struct {
 	int n, rate, bulk, count;
 	double s;
-	char way[8], pids[256];
-} opt = { 0, 100, 4, 0, 1, "up", "" };
+	char way[8], pids[256], key[256];
+} opt = { 0, 100, 4, 0, 1, "up", "", "" };
 
 static volatile sig_atomic_t stopped;
 static char chunk[CHUNK];
@@ -948,6 +951,89 @@ do_rate(void)
 	return 0;
 }
 
+/* ---- shake: what a peer costs before it is anybody ---- */
+
+static struct secret secret;
+
+static void
+secret_load(const char *path)
+{
+	char b[KEYS_LEN];
+	const char *why = "cannot be read";
+	FILE *f = fopen(path, "r");
+
+	if (!f || !fgets(b, sizeof b, f))
+		die("%s %s", path, why);
+	b[strcspn(b, "\n")] = '\0';
+	if (secret_parse(b, &secret, &why) < 0)
+		die("%s: %s", path, why);
+	fclose(f);
+}
+
+/* Reads one line, and a byte more only if the other side speaks too soon. */
+static void
+line_of(int fd, char b[LINE_LEN])
+{
+	ssize_t r = recv(fd, b, LINE_LEN - 1, 0);
+
+	b[r > 0 ? r : 0] = '\0';
+	b[strcspn(b, "\n")] = '\0';
+}
+
+/* A client of a node that is offline; the nonce need not be secret. */
+static void
+shake(void)
+{
+	unsigned char mine[MAC_LEN] = "load", theirs[MAC_LEN], mac[MAC_LEN];
+	char b[LINE_LEN], w[B64_LEN + 1];
+	int fd = must_dial(sessions % 16, via.port);
+
+	if (!*opt.key)
+		say(fd, "MSSH/2 client load\n");
+	else {
+		memcpy(mine + 8, &sessions, sizeof sessions);
+		b64_write(mine, w);
+		say(fd, "MSSH/2 client load key=%s nonce=%s\n", secret.name,
+		    w);
+		line_of(fd, b);
+		if (word_get(b, "nonce", w, sizeof w) < 0 ||
+		    b64_parse(w, theirs) < 0)
+			die("no CHALLENGE but: %s", b);
+		proof_mac(&secret, LABEL_PEER, R_CLIENT, "load", mine, theirs,
+		    mac);
+		b64_write(mac, w);
+		say(fd, "PROOF mac=%s\n", w);
+	}
+	line_of(fd, b);
+	if (strncmp(b, "ERROR offline", 13))
+		die("no ERROR offline but: %s", b);
+	close(fd);
+	sessions++;
+}
+
+static int
+do_shake(void)
+{
+	int64_t until, t0;
+	double c0, s;
+
+	if (*opt.key)
+		secret_load(opt.key);
+	until = now() + WARM_MS * 1000000LL;
+	while (now() < until)
+		shake();
+	sessions = 0;
+	c0 = cpu_start();
+	t0 = now();
+	until = t0 + (int64_t)(opt.s * SEC);
+	while (now() < until)
+		shake();
+	s = (double)(now() - t0) / SEC;
+	printf("sessions=%lu rate=%.0f cpu=%.6f s=%.4f ", sessions,
+	    sessions / s, cpu() - c0, s);
+	return 0;
+}
+
 /* ---- park: agents as they are (mssh-proto(7), Registering) ---- */
 
 enum { DOWN, DIALING, GREETING, PARKED, PINGED };
@@ -959,7 +1045,7 @@ static struct agent {
 	int64_t due, since;
 } *agents;
 
-static int nparked, ndialing, nlost;
+static int nparked, ndialing;
 
 static void
 agent_enter(struct agent *a, int state, int64_t due)
@@ -980,7 +1066,6 @@ agent_down(struct agent *a)
 	if (a->fd >= 0)
 		close(a->fd);
 	a->fd = -1;
-	nlost += a->state >= PARKED;
 	if (a->state >= PARKED && t - a->since > 5 * SEC)
 		a->bound = 500;
 	else {
@@ -1082,17 +1167,11 @@ do_park(void)
 		k = epoll_wait(ep, ev, EVENTS, 10);
 		for (i = 0; i < k; i++)
 			agent_event(ev[i].data.ptr, ev[i].events);
-		/* The server is gone when all have seen it go: the first may
-		 * be back by then. */
-		if (full ? nlost < n : nparked < n)
+		if (full || nparked < n)
 			continue;
-		if ((full = !full)) {
-			printf("registered=%d s=%.3f\n", n,
-			    (double)(now() - t) / SEC);
-			max = INT32_MAX;
-			nlost = 0;
-		} else
-			puts("lost=1");
+		full = 1;
+		max = INT32_MAX;
+		printf("registered=%d s=%.3f\n", n, (double)(now() - t) / SEC);
 		fflush(stdout);
 	}
 	return 0;			/* all are closed at once */
@@ -1367,6 +1446,7 @@ static const struct {
 	{ "pong", do_pong, 1 },
 	{ "mixed", do_mixed, 16 },
 	{ "rate", do_rate, 8 },
+	{ "shake", do_shake, 1 },
 	{ "urgent", do_urgent, 20 },
 	{ "stall", do_stall, 1 },
 	{ "idle", do_idle, 1000 },
@@ -1382,6 +1462,7 @@ option(const char *a)
 	    sscanf(a, "bulk=%d", &opt.bulk) != 1 &&
 	    sscanf(a, "count=%d", &opt.count) != 1 &&
 	    sscanf(a, "way=%7s", opt.way) != 1 &&
+	    sscanf(a, "key=%255s", opt.key) != 1 &&
 	    sscanf(a, "pids=%255s", opt.pids) != 1 && strcmp(a, "pids="))
 		die("%s: no such option", a);
 }
