@@ -3550,12 +3550,16 @@ static const char *
 key_path(char *b, size_t size)
 {
 	const char *p = cfg.key, *h = getenv("HOME");
+	char *c;
+	int home;
 
 	if (!p && (p = getenv("MSSH_KEY_FILE")) && !*p)
 		p = NULL;
-	if (!p && (p = conf(K_KEY, cfg.node)) && !strncmp(p, "~/", 2) && h) {
-		snprintf(b, size, "%s%s", h, p + 1);
-		return b;
+	if (!p && (c = conf(K_KEY, cfg.node))) {
+		home = !strncmp(c, "~/", 2) && h;
+		snprintf(b, size, "%s%s", home ? h : "", c + home);
+		free(c);
+		p = b;
 	}
 	if (!p && access(conf_home(b, size, "key"), F_OK) == 0)
 		p = b;
