@@ -61,6 +61,7 @@ enum {
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	MAX_ACCEPT = 64,	/* in one turn */
+	SOURCES = 4096,		/* counters for the addresses of strangers */
 	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
 	PING_EVERY = 25000,	/* below the 60 s of most proxies */
@@ -259,12 +260,15 @@ static struct {
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source;
 	long port, ssh_port, spare, drain, wait;
+	long startups, source_startups;
 	int fdpass, verbose, strict;
 	char node[NODE_LEN + 1];
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .ssh_host = "127.0.0.1" };
 
 static struct list live;		/* one conn of each session */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
+static long nstartups;			/* conns in HELLO and PROOF */
+static uint16_t startups[SOURCES];	/* of them by hash of the address */
 static struct target server, sshd;
 static unsigned char sip_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
@@ -581,6 +585,25 @@ dispatch(struct io *io)
 	phases[c->phase].fn(c);
 }
 
+/* Where the strangers of an address are counted: of an IPv6 network, since
+ * one host has 2^64 addresses there.  Two addresses may share a counter, but
+ * nobody knows which (the hash is keyed). */
+static uint16_t *
+startups_of(const struct peer *p)
+{
+	return &startups[siphash(p->ip, is_ipv4(p) ? 16 : 8) % SOURCES];
+}
+
+static void
+count(const struct conn *c, int delta)
+{
+	if (c->phase == HELLO || c->phase == PROOF) {
+		nstartups += delta;
+		*startups_of(&c->peer) += delta;
+	}
+	nwaiting += c->phase == WAITING ? delta : 0;
+}
+
 /* The one place that changes a phase; it also sets the deadline. */
 static void
 enter(struct conn *c, enum phase_id to)
@@ -588,8 +611,9 @@ enter(struct conn *c, enum phase_id to)
 	if (cfg.verbose)
 		say_log("fd %d: %s -> %s", c->io.fd,
 		    c->phase ? phases[c->phase].name : "new", phases[to].name);
-	nwaiting += (to == WAITING) - (c->phase == WAITING);
+	count(c, -1);
 	c->phase = to;
+	count(c, 1);
 	if (c->io.added)
 		io_after(&c->io, phases[to].ms);
 }
@@ -639,7 +663,7 @@ half_free(struct conn *c)
 static void
 conn_free(struct conn *c)
 {
-	nwaiting -= c->phase == WAITING;
+	count(c, -1);
 	list_del(c);
 	half_free(c);
 	io_close(&c->io);
@@ -2016,10 +2040,34 @@ full(struct io *io)
 	io_after(io, PAUSE);
 }
 
+/* Too many that have not said who they are?  Of one address: the newcomer is
+ * turned away.  Of all: the oldest makes room, which has had the time of as
+ * many others to say a line; the honest say theirs in one round trip, so a
+ * flood has to be quicker than that (sshd(8), whose MaxStartups turns the
+ * newcomers away, must wait for people who type). */
+static int
+turned_away(const struct peer *p)
+{
+	if (*startups_of(p) >= cfg.source_startups) {
+		noise(N_REFUSAL, "refused %s: %ld connections of its address "
+		    "have not said who they are (--source-startups)",
+		    peer_str(p), cfg.source_startups);
+		return 1;
+	}
+	if (nstartups >= cfg.startups && strangers.head) {
+		noise(N_REFUSAL, "refused %s: %ld connections have not said "
+		    "who they are (--startups)",
+		    peer_str(&strangers.head->peer), nstartups);
+		drop(strangers.head, "made room");
+	}
+	return 0;
+}
+
 static void
 on_listen(struct io *io)
 {
 	struct sockaddr_storage ss;
+	struct peer p;
 	struct conn *c;
 	socklen_t len;
 	int i, fd;
@@ -2037,12 +2085,19 @@ on_listen(struct io *io)
 		if (fd < 0 && errno != EMFILE && errno != ENFILE &&
 		    errno != ENOBUFS && errno != ENOMEM)
 			continue;	/* that peer is gone */
+		if (fd >= 0) {
+			peer_set(&p, &ss);
+			if (turned_away(&p)) {
+				close(fd);
+				continue;
+			}
+		}
 		if (fd < 0 || !(c = conn_new(fd))) {
 			full(io);
 			return;
 		}
 		c->io.sole = 1;
-		peer_set(&c->peer, &ss);
+		c->peer = p;
 		list_add(&strangers, c);
 		enter(c, HELLO);
 	}
@@ -2281,8 +2336,16 @@ on_beat(struct io *io)
 static void
 daemon_start(void)
 {
+	long n = proc_raise();
+
 	is_daemon = 1;
-	max_waiting = proc_raise() / 4;
+	max_waiting = n / 4;
+	if (!cfg.startups)
+		cfg.startups = n / 2 > 3 ? n / 2 : 3;
+	if (!cfg.source_startups)
+		cfg.source_startups = cfg.startups / 3 * 2;
+	if (cfg.source_startups > UINT16_MAX)
+		cfg.source_startups = UINT16_MAX;
 	io_init(&beat);
 	io_init(&drained);
 	if (io_add(&beat, -1, on_beat) < 0 || io_add(&drained, -1, finish) < 0)
@@ -3698,6 +3761,10 @@ static const struct option {
 	    "let only those in whose key FILE has" },
 	{ "strict-reload", NULL, SERVER, O_FLAG, &cfg.strict, 0, 0,
 	    "SIGHUP also ends the sessions of removed keys" },
+	{ "startups", "N", SERVER, O_NUM, &cfg.startups, 3, INT_MAX,
+	    "strangers at a time (half of the descriptors)" },
+	{ "source-startups", "N", SERVER, O_NUM, &cfg.source_startups, 1,
+	    UINT16_MAX, "of them from one address (two thirds)" },
 	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
 	    0, "the rendezvous server (port 8443)" },
 	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # 41-hostile.t - strangers: silent, slow, many, loud, of another tongue, and
 # those who take a node again and again.  The honest log in meanwhile.
-# shellcheck disable=SC1091,SC2154	# rc: lib.sh
+# shellcheck disable=SC1091,SC2016,SC2154	# rc: lib.sh
 . t/lib.sh
 
 tree=$MSSH
@@ -53,7 +53,7 @@ few() {
 	END
 	chmod 755 "$T/few"
 	MSSH=$T/few
-	server
+	server "$@"
 	MSSH=$tree
 }
 
@@ -80,8 +80,14 @@ recovered() {
 	[ "$left" -lt 2500 ]
 }
 
+as() {
+	name_=$1
+	shift
+	start "$name_" "$T/peer" talk "$SRV" "$@"
+}
+
 descriptors() {
-	few
+	few --startups 1000 --source-startups 1000
 	agent web
 	crowd 300 stay
 	ok '300 with 64 descriptors: all at the door' \
@@ -93,6 +99,40 @@ descriptors() {
 	ok '300 with 64 descriptors: a login when they have left' recovered
 	note "the login took $left ms"
 	stop agent-web
+	stop server
+}
+
+# Half of the descriptors are never a stranger's.  The crowd comes from many
+# addresses, and again whenever it is sent away.
+startups() {
+	few
+	agent web
+	crowd 300 stay
+	ok '300 and --startups: all came' wait_log crowd 'all 300' 10
+	ok '300 and --startups: the log says so' \
+	    wait_log server '(--startups)' 5
+	n=$(find "/proc/$(pid server)/fd" -mindepth 1 | wc -l)
+	note "$n of 64 descriptors"
+	ok '300 and --startups: descriptors are left' [ "$n" -le 48 ]
+	ok '300 and --startups: a login meanwhile' wait_for 10 msh web true
+	stop crowd
+	stop agent-web
+	stop server
+	few --source-startups 3
+	as one 'tell=here' quiet=4000
+	as two 'tell=here' quiet=4000
+	as three 'tell=here' quiet=4000
+	wait_log one here && wait_log two here && wait_log three here
+	ok 'a fourth of one address is turned away' talk gone
+	ok 'the log says so' wait_log server '(--source-startups)' 5
+	ok 'somebody else is not' perl -MIO::Socket::INET -e '
+		my $s = IO::Socket::INET->new(PeerAddr => $ARGV[0],
+		    LocalAddr => "127.0.0.9") or die "no connection";
+		print $s "MSSH/2 client nosuch\n";
+		exit !(<$s> =~ /^ERROR offline/)' "$SRV"
+	stop one
+	stop two
+	stop three
 	stop server
 }
 
@@ -234,4 +274,5 @@ stop server
 is "$rc" 0 'the server ends with 0'
 
 descriptors
+startups
 finish
