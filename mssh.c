@@ -119,7 +119,8 @@ struct conn {
 				 * LINGER: bytes discarded */
 	int64_t since;		/* beginning of the phase that counts */
 	struct peer peer;
-	uint16_t copied;	/* client bytes the agent has already */
+	uint16_t copied;	/* client bytes the agent has already; in
+				 * strangers: its counter in startups[] */
 	uint8_t phase;
 	uint8_t version;	/* of the peer, 0: not known yet */
 	uint8_t slot;		/* agent: which spare */
@@ -267,8 +268,8 @@ static struct {
 
 static struct list live;		/* one conn of each session */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
-static long nstartups;			/* conns in HELLO and PROOF */
-static uint16_t startups[SOURCES];	/* of them by hash of the address */
+static struct list strangers;		/* HELLO, PROOF; oldest at the head */
+static uint16_t startups[SOURCES];	/* of them, by hash of the address */
 static struct target server, sshd;
 static unsigned char sip_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
@@ -508,14 +509,13 @@ sip_round(uint64_t v[4])
 	v[2] += v[1]; v[1] = ROTL(v[1], 17) ^ v[2]; v[2] = ROTL(v[2], 32);
 }
 
+/* In the machine's own byte order: nobody else has to get the same. */
 static uint64_t
 sip_word(const unsigned char *p, size_t n)
 {
 	uint64_t w = 0;
-	size_t i;
 
-	for (i = 0; i < n; i++)
-		w |= (uint64_t)p[i] << 8 * i;
+	memcpy(&w, p, n);
 	return w;
 }
 
@@ -554,6 +554,10 @@ list_del(struct conn *c)
 
 	if (!l)
 		return;
+	if (l == &strangers) {
+		startups[c->copied]--;
+		c->copied = 0;
+	}
 	c->next->prev = c->prev;
 	c->prev->next = c->next;
 	if (l->head == c)
@@ -585,25 +589,6 @@ dispatch(struct io *io)
 	phases[c->phase].fn(c);
 }
 
-/* Where the strangers of an address are counted: of an IPv6 network, since
- * one host has 2^64 addresses there.  Two addresses may share a counter, but
- * nobody knows which (the hash is keyed). */
-static uint16_t *
-startups_of(const struct peer *p)
-{
-	return &startups[siphash(p->ip, is_ipv4(p) ? 16 : 8) % SOURCES];
-}
-
-static void
-count(const struct conn *c, int delta)
-{
-	if (c->phase == HELLO || c->phase == PROOF) {
-		nstartups += delta;
-		*startups_of(&c->peer) += delta;
-	}
-	nwaiting += c->phase == WAITING ? delta : 0;
-}
-
 /* The one place that changes a phase; it also sets the deadline. */
 static void
 enter(struct conn *c, enum phase_id to)
@@ -611,9 +596,8 @@ enter(struct conn *c, enum phase_id to)
 	if (cfg.verbose)
 		say_log("fd %d: %s -> %s", c->io.fd,
 		    c->phase ? phases[c->phase].name : "new", phases[to].name);
-	count(c, -1);
+	nwaiting += (to == WAITING) - (c->phase == WAITING);
 	c->phase = to;
-	count(c, 1);
 	if (c->io.added)
 		io_after(&c->io, phases[to].ms);
 }
@@ -663,7 +647,7 @@ half_free(struct conn *c)
 static void
 conn_free(struct conn *c)
 {
-	count(c, -1);
+	nwaiting -= c->phase == WAITING;
 	list_del(c);
 	half_free(c);
 	io_close(&c->io);
@@ -958,7 +942,6 @@ static size_t mask;			/* the next power of two, less one */
 static struct queue nobody;		/* stays empty */
 static struct node *newest, *oldest;	/* offline, remembered */
 static int nseen;
-static struct list strangers;		/* HELLO, oldest at the head */
 static struct io listeners[MAX_HOSTS];
 static int nlisten;
 static int64_t started;
@@ -2040,24 +2023,33 @@ full(struct io *io)
 	io_after(io, PAUSE);
 }
 
+/* Where the strangers of an address are counted: of an IPv6 network, since
+ * one host has 2^64 addresses there.  Two addresses may share a counter, but
+ * nobody knows which (the hash is keyed). */
+static unsigned
+door_of(const struct peer *p)
+{
+	return siphash(p->ip, is_ipv4(p) ? 16 : 8) % SOURCES;
+}
+
 /* Too many that have not said who they are?  Of one address: the newcomer is
  * turned away.  Of all: the oldest makes room, which has had the time of as
  * many others to say a line; the honest say theirs in one round trip, so a
  * flood has to be quicker than that (sshd(8), whose MaxStartups turns the
  * newcomers away, must wait for people who type). */
 static int
-turned_away(const struct peer *p)
+turned_away(const struct peer *p, unsigned door)
 {
-	if (*startups_of(p) >= cfg.source_startups) {
+	if (startups[door] >= cfg.source_startups) {
 		noise(N_REFUSAL, "refused %s: %ld connections of its address "
 		    "have not said who they are (--source-startups)",
 		    peer_str(p), cfg.source_startups);
 		return 1;
 	}
-	if (nstartups >= cfg.startups && strangers.head) {
-		noise(N_REFUSAL, "refused %s: %ld connections have not said "
+	if (strangers.n >= cfg.startups) {
+		noise(N_REFUSAL, "refused %s: %d connections have not said "
 		    "who they are (--startups)",
-		    peer_str(&strangers.head->peer), nstartups);
+		    peer_str(&strangers.head->peer), strangers.n);
 		drop(strangers.head, "made room");
 	}
 	return 0;
@@ -2070,6 +2062,7 @@ on_listen(struct io *io)
 	struct peer p;
 	struct conn *c;
 	socklen_t len;
+	unsigned door = 0;
 	int i, fd;
 
 	if (io->heap >= 0)	/* pausing after EMFILE */
@@ -2087,7 +2080,8 @@ on_listen(struct io *io)
 			continue;	/* that peer is gone */
 		if (fd >= 0) {
 			peer_set(&p, &ss);
-			if (turned_away(&p)) {
+			door = door_of(&p);
+			if (turned_away(&p, door)) {
 				close(fd);
 				continue;
 			}
@@ -2099,6 +2093,7 @@ on_listen(struct io *io)
 		c->io.sole = 1;
 		c->peer = p;
 		list_add(&strangers, c);
+		startups[c->copied = door]++;
 		enter(c, HELLO);
 	}
 	io_again(io);

@@ -7,7 +7,7 @@ t/need strace valgrind perl ps || exit 1
 # shellcheck source=t/lib.sh
 . t/lib.sh
 
-INSTRUCTIONS=27000	# a session; gcc 12 -Os, x86_64, Debian 12's libc
+INSTRUCTIONS=28000	# a session; gcc 12 -Os, x86_64, Debian 12's libc
 
 "${CC:-cc}" -O2 -o "$T/load" t/bench/load.c || bail 'load.c does not compile'
 peer_build
