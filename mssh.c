@@ -1116,8 +1116,8 @@ private_open(const char *path, char *why, size_t size)
 		snprintf(why, size, "%s belongs to another user: chown it to "
 		    "yours", path);
 	else if (st.st_mode & (st.st_uid ? 077 : 037))
-		snprintf(why, size, "others can read %s: chmod 600 %s", path,
-		    path);
+		snprintf(why, size, "others can read %s: chmod %s %s", path,
+		    st.st_uid == geteuid() ? "600" : "640", path);
 	if (!*why) {
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		if ((f = fdopen(fd, "r"))) {
@@ -1148,7 +1148,16 @@ static struct key unknown;		/* stands for each that we have not */
 static int
 key_allows(const struct key *k, enum role role, const char *node)
 {
-	return !k->gone && k->roles >> role & 1 && glob_list(k->nodes, node);
+	return !k->gone && k->roles >> role & 1 && glob_list(k->nodes, node, 0);
+}
+
+/* May agents of k take the place of those of old?  One name is one secret, in
+ * however many lines; and a removed key holds nothing any more. */
+static int
+key_may_follow(const struct key *k, const struct key *old)
+{
+	return k == old || old->gone ||
+	    !strcmp(k->secret.name, old->secret.name);
 }
 
 static int
@@ -1346,7 +1355,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	noise(N_REFUSAL, "refused %s: %.100s", peer_str(&c->peer), why);
+	noise(N_REFUSAL, "refused %s: %.160s", peer_str(&c->peer), why);
 	if (c->early) {
 		n = c->ssh || (recv(c->io.fd, b, 4, MSG_PEEK) == 4 &&
 		    !memcmp(b, "SSH-", 4)) ? ssh_refusal(ssh, why) : 0;
@@ -1586,7 +1595,7 @@ agent_hello(struct conn *c, const struct hello *h, struct key *k)
 	}
 	list_del(c);
 	attach(c, n);
-	if (n->agents && n->key != k) {
+	if (n->agents && !key_may_follow(k, n->key)) {
 		refuse(c, C_EXISTS, "another key holds the node %s", n->id);
 		return;
 	}
@@ -1641,10 +1650,24 @@ client_ok(struct conn *c)
 	    say(c, "OK id=%016llx", (unsigned long long)c->run);
 }
 
+/* Is one side here by a key that was removed? */
+static int
+key_gone(const struct conn *c)
+{
+	return (c->half && c->half->key && c->half->key->gone) ||
+	    (c->node->key && c->node->key->gone);
+}
+
 /* Both sides are ready: from here they are on their own. */
 static void
 begin(struct conn *c, struct conn *a)
 {
+	if (key_gone(c)) {
+		part(a, c);
+		drop(a, "its key was removed");
+		refuse(c, C_DENIED, "its key was removed");
+		return;
+	}
 	if (client_ok(c) < 0) {
 		drop(c, "gone");
 		return;
@@ -1922,6 +1945,8 @@ challenge(struct conn *c, const struct hello *h)
 	p = c->half->proof;
 	p->h = *h;
 	p->key = key_find(h->key, h->role, h->node);
+	if (p->key == &unknown)		/* as long to hash as one we know */
+		memcpy(unknown.secret.name, h->key, sizeof h->key);
 	sys_random(nonce, sizeof nonce);
 	proof_mac(&p->key->secret, LABEL_SERVER, h->role, h->node, h->nonce,
 	    nonce, mac);
@@ -2284,8 +2309,7 @@ drop_stale(void)
 	c = live.head;
 	for (i = cfg.strict ? live.n : 0; i > 0; i--, c = next) {
 		next = c->next;
-		if ((c->half->key && c->half->key->gone) ||
-		    (c->node->key && c->node->key->gone))
+		if (key_gone(c))
 			drop(c, "its key was removed");
 	}
 }
@@ -2926,7 +2950,9 @@ answer(struct conn *c, int *code, char *why, size_t size)
 		    "is not the one that you mean", mine.name);
 		return -1;
 	}
-	if ((r = reply_parse(line, &text)) == C_OK && c->half->proof) {
+	r = reply_parse(line, &text);
+	/* a server without keys lets an early client's sshd speak at once */
+	if (c->half->proof && (r == C_OK || !strncmp(line, "SSH-", 4))) {
 		*code = C_DENIED;
 		snprintf(why, size, "the server gives no proof that it knows "
 		    "the key %s: it has no keys, or is not the one that you "
@@ -3116,7 +3142,7 @@ go(struct conn *c, const char *line)
 	if (*k)
 		say_log("session %016llx from %s key %s",
 		    (unsigned long long)c->run, peer_str(&c->peer), k);
-	if (cfg.allow && (!*k || !glob_list(cfg.allow, k))) {
+	if (cfg.allow && (!*k || !glob_list(cfg.allow, k, 1))) {
 		say_log("session %016llx from %s refused: --allow %s",
 		    (unsigned long long)c->run, peer_str(&c->peer), cfg.allow);
 		say(c, "ERROR denied its owner does not allow %s%s",
@@ -3537,7 +3563,7 @@ matches(char *patterns, const char *node)
 
 	for (p = strtok_r(patterns, " \t", &save); p;
 	    p = strtok_r(NULL, " \t", &save))
-		if (glob_match(p, node))
+		if (glob_match(p, node, 0))
 			return 1;
 	return 0;
 }
@@ -3588,6 +3614,8 @@ conf(enum keyword want, const char *node)
 	if (only && *only)
 		return conf_file(only, want, node);
 	v = conf_file(conf_home(path, sizeof path, "config"), want, node);
+	if (!v && want == K_KEY && access("/etc/mssh/config", R_OK) < 0)
+		return NULL;	/* whoever wants none needs no right to it */
 	return v ? v : conf_file("/etc/mssh/config", want, node);
 }
 
@@ -3608,6 +3636,7 @@ static const char *
 key_path(char *b, size_t size)
 {
 	const char *p = cfg.key, *h = getenv("HOME");
+	struct stat st;
 	char *c;
 	int home;
 
@@ -3619,9 +3648,10 @@ key_path(char *b, size_t size)
 		free(c);
 		p = b;
 	}
-	if (!p && access(conf_home(b, size, "key"), F_OK) == 0)
+	/* ours must be good if it is there; the machine's may be another's */
+	if (!p && lstat(conf_home(b, size, "key"), &st) == 0)
 		p = b;
-	if (!p && access("/etc/mssh/key", F_OK) == 0)
+	if (!p && access("/etc/mssh/key", R_OK) == 0)
 		p = "/etc/mssh/key";
 	return p;
 }
@@ -3632,6 +3662,7 @@ key_load(void)
 {
 	char b[PATH_MAX], why[PATH_MAX + 200], line[KEYS_LEN];
 	const char *path = key_path(b, sizeof b), *bad = "it is empty";
+	char *p;
 	FILE *f;
 	int r = -1;
 
@@ -3641,10 +3672,9 @@ key_load(void)
 	if (!(f = private_open(path, why, sizeof why)))
 		die(X_USAGE, "%s", why);
 	while (r < 0 && fgets(line, sizeof line, f)) {
-		line[strcspn(line, "\r\n")] = '\0';
-		if (!*line || *line == '#')
+		if (!*(p = blanks(line)) || *p == '#')
 			continue;
-		r = secret_parse(line, &mine, &bad);
+		r = secret_parse(p, &mine, &bad);
 		break;
 	}
 	wipe(line, sizeof line);
@@ -3722,8 +3752,9 @@ run_keygen(void)
 
 	sys_random(secret, sizeof secret);
 	b64_write(secret, b);
-	if (fstat(1, &st) == 0 && S_ISREG(st.st_mode))
-		fchmod(1, 0600);	/* as --key and --keys want it */
+	if (fstat(1, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & 077)
+		die(X_USAGE, "others can read that file: 'umask 077' before, "
+		    "or chmod 600 it");
 	printf("%s %s\n", new_key, b);
 	wipe(secret, sizeof secret);
 	wipe(b, sizeof b);

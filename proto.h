@@ -514,6 +514,18 @@ secret_parse(const char *s, struct secret *k, const char **why)
 	return word_next(&s, rest, sizeof rest) ? -1 : 0;
 }
 
+/* Makes what separates words in a file a blank; where the first word is. */
+static inline char *
+blanks(char *line)
+{
+	char *p;
+
+	for (p = line; *p; p++)
+		if (*p == '\t' || *p == '\r' || *p == '\n')
+			*p = ' ';
+	return line + strspn(line, " ");
+}
+
 struct right {			/* a line of the server's keys file */
 	unsigned roles;			/* bits 1 << enum role; 0: no entry */
 	char nodes[KEYS_LEN];		/* patterns with commas between them */
@@ -526,13 +538,10 @@ static inline int
 right_parse(char *line, struct right *r, const char **why)
 {
 	const char *s = line;
-	char w[8], *p;
+	char w[8];
 
 	memset(r, 0, sizeof *r);
-	for (p = line; *p; p++)
-		if (*p == '\t' || *p == '\r' || *p == '\n')
-			*p = ' ';
-	line += strspn(line, " ");
+	line = blanks(line);
 	if (!*line || *line == '#')
 		return 0;
 	*why = "a line begins with agent, client, both or list";
@@ -819,25 +828,25 @@ shell_quote(const char *s, char *out, size_t size)
 /* the configuration file */
 
 static inline int
-lower(int c)
+fold(int c, int exact)
 {
-	return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+	return !exact && c >= 'A' && c <= 'Z' ? c | 0x20 : c;
 }
 
 /* Does the set that *p points behind the '[' of hold c?  Moves *p behind its
  * ']'; a set without an end is -1. */
 static inline int
-set_match(const char **p, int c)
+set_match(const char **p, int c, int exact)
 {
 	const char *s = *p;
 	int negate = *s == '!' || *s == '^', hit = 0;
 
 	for (s += negate; *s && (*s != ']' || s == *p + negate); s++) {
 		if (s[1] == '-' && s[2] && s[2] != ']') {
-			hit |= lower(*s) <= c && c <= lower(s[2]);
+			hit |= fold(*s, exact) <= c && c <= fold(s[2], exact);
 			s += 2;
 		} else
-			hit |= lower(*s) == c;
+			hit |= fold(*s, exact) == c;
 	}
 	if (!*s)
 		return -1;
@@ -845,10 +854,11 @@ set_match(const char **p, int c)
 	return hit != negate;
 }
 
-/* A shell pattern (*, ?, [a-z], [!x]) against a node id, without case.  Not
- * fnmatch(3), which costs a static binary a libc's character tables. */
+/* A shell pattern (*, ?, [a-z], [!x]) against a node id, without case, or
+ * exactly, against the name of a key.  Not fnmatch(3), which costs a static
+ * binary a libc's character tables. */
 static inline int
-glob_match(const char *p, const char *s)
+glob_match(const char *p, const char *s, int exact)
 {
 	const char *star = NULL, *back = NULL, *set;
 	int hit;
@@ -860,13 +870,15 @@ glob_match(const char *p, const char *s)
 			back = s;
 			continue;
 		}
-		if (*p == '[' && (hit = set_match(&set, lower(*s))) >= 0) {
+		if (*p == '[' && (hit = set_match(&set,
+		    fold(*s, exact), exact)) >= 0) {
 			if (hit) {
 				p = set;
 				s++;
 				continue;
 			}
-		} else if (*p && (*p == '?' || lower(*p) == lower(*s))) {
+		} else if (*p && (*p == '?' || fold(*p, exact) ==
+		    fold(*s, exact))) {
 			p++;
 			s++;
 			continue;
@@ -883,7 +895,7 @@ glob_match(const char *p, const char *s)
 
 /* Does one of the patterns, with commas between them, match s? */
 static inline int
-glob_list(const char *list, const char *s)
+glob_list(const char *list, const char *s, int exact)
 {
 	char p[KEYS_LEN];
 	size_t n;
@@ -893,7 +905,7 @@ glob_list(const char *list, const char *s)
 		if (n < sizeof p) {
 			memcpy(p, list, n);
 			p[n] = '\0';
-			if (n && glob_match(p, s))
+			if (n && glob_match(p, s, exact))
 				return 1;
 		}
 		if (!list[n])

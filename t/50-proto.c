@@ -1117,8 +1117,10 @@ test_keys(void)
 		    !strcmp(r.nodes, t[i].nodes)), "right_parse: %.40s",
 		    *t[i].line == '\r' ? "CR LF" : t[i].line);
 	}
-	ok(glob_list("a,b*", "B9") && glob_list("a,,c", "c") &&
-	    !glob_list("a,b", "a,b") && !glob_list("", "a"), "glob_list");
+	ok(glob_list("a,b*", "B9", 0) && glob_list("a,,c", "c", 0) &&
+	    !glob_list("a,b", "a,b", 0) && !glob_list("", "a", 0), "glob_list");
+	ok(glob_list("bob,[A-B]x", "Bx", 1) && !glob_list("bob,[A-B]x", "Bob", 1)
+	    && !glob_list("[A-B]x", "bx", 1), "glob_list: with case");
 }
 
 /* No part of a transcript can be shifted into another one. */

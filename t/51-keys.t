@@ -87,8 +87,8 @@ done
 ok 'keygen prints a name and 43 characters' \
     grep -Eqx 'web [A-Za-z0-9_-]{43}' "$T/web.key"
 ok 'and others each time' [ "$("$MSSH" keygen x)" != "$("$MSSH" keygen x)" ]
-(umask 022 && "$MSSH" keygen x >"$T/x.key")
-is "$(find "$T/x.key" -perm 600)" "$T/x.key" 'its file is private'
+(umask 022 && "$MSSH" keygen x >"$T/x.key" 2>"$T/out")
+is "$? $(wc -c <"$T/x.key")" '2 0' 'none into a file that others can read'
 "$MSSH" keygen 'a b' >"$T/out" 2>&1
 is "$?" 2 'a name with a blank is refused'
 "$MSSH" keygen >"$T/out" 2>&1
@@ -286,12 +286,44 @@ mark server
 kill -HUP "$(pid server)"
 ok 'a removed key: its agent goes' wait_log server 'web is offline'
 ok 'and stays away' wait_log server 'refused 127.0.0.1'
-wait $lives
-is "$(cat "$T/lives")" late 'its session goes on'
+mark server
 keys
 kill -HUP "$(pid server)"
-ok 'it is back, and so is the agent' wait_log server 'web registered' 20
+ok 'it is back, and so is the agent, beside its session' \
+    wait_log server 'web registered' 20
+wait $lives
+is "$(cat "$T/lives")" late 'which goes on'
 is "$(as_client bob web | tail -n 1)" hello 'and the client'
+# Another line with the same key is no other key; a new one follows a removed.
+mark server
+sed 's/^agent web /&web,db /; s/web web,db web/web,db web/' "$T/keys" \
+    >"$T/keys2"
+cp "$T/keys2" "$T/keys"
+mark agent-web
+(echo echo; sleep 3; echo late) | "$MSSH" proxy web --server "$SRV" \
+    --key "$T/bob.key" >"$T/lives" 2>&1 &
+lives=$!
+ok 'another session' wait_log agent-web 'to sshd' 5
+mark server
+kill -HUP "$(pid server)"
+ok 'a changed entry: the same key is let in again' \
+    wait_log server 'web registered' 20
+wait $lives
+
+# The agent has been called when the client's key goes: no session begins.
+mark server
+kill -STOP "$(pid agent-web)"
+start called "$MSSH" proxy web --server "$SRV" --key "$T/bob.key"
+sleep 1
+grep -v ' bob ' "$T/keys" >"$T/keys2"
+cp "$T/keys2" "$T/keys"
+kill -HUP "$(pid server)"
+ok 'a key is removed while its client is paired' \
+    wait_log server 'keys read' 5
+kill -CONT "$(pid agent-web)"
+ok 'that client ends' wait_gone called
+is "$rc $(cat "$T/called.log")" '5 mssh: its key was removed' 'and hears why'
+keys
 stop server
 stop agent-web
 stop agent-two

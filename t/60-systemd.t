@@ -252,6 +252,7 @@ ok 'setup server --keys' set_up server --port 8443 --keys /etc/mssh/keys
 ok 'it gets a copy' arrives mssh-server SERVER_OPTS --port 8443 \
     --keys /run/credentials/mssh-server.service/key
 ok 'of that file' grep -qx 'LoadCredential=key:/etc/mssh/keys' "$conf"
+ok 'which no reload makes newer' grep -qx 'ExecReload=' "$conf"
 ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a second run changes nothing' again server --port 8443 \
     --keys /etc/mssh/keys
@@ -585,13 +586,13 @@ credentials()
 	LoadCredential=key:/etc/mssh/keys
 	ExecStart=/bin/cat /run/credentials/cred.service/key
 	END
-	umask 077; mkdir -p /etc/mssh; echo x >/etc/mssh/keys
+	mkdir -p /etc/mssh; umask 077; echo x >/etc/mssh/keys
 	systemctl daemon-reload; systemctl start cred.service'
 }
 
 with_keys()
 {
-	inside sh -c 'umask 077; mkdir -p /etc/mssh; cd /etc/mssh &&
+	inside sh -c 'mkdir -p /etc/mssh; umask 077; cd /etc/mssh &&
 	    mssh keygen home >key && echo "agent home $(cat key)" >keys' &&
 	    up_setup server --keys /etc/mssh/keys &&
 	    up_setup agent home --server localhost --key /etc/mssh/key &&
@@ -654,6 +655,7 @@ real()
 	ok 'a wrong option is refused by mssh' up_refused server --prot 1
 	ok 'reload' inside systemctl reload mssh-agent.service
 	ok 'reload redials' wait_for 10 logged redialling
+	ok 'reload of the server' inside systemctl reload mssh-server.service
 	ok 'the server is killed' kill_server
 	ok 'it is back, and the agent with it' parked_again
 	if credentials >/dev/null 2>&1; then

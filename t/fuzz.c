@@ -308,7 +308,7 @@ fuzz_keys(const char *s, size_t n)
 	else if (r.roles) {
 		assert(r.roles < 8 && *r.nodes);
 		assert(key_name_ok(r.secret.name));
-		glob_list(r.nodes, r.secret.name);
+		glob_list(r.nodes, r.secret.name, 0);
 		b64_write(r.secret.key, b);
 		assert(strstr(s, b));
 	}
