@@ -304,10 +304,10 @@ mark agent-web
     --key "$T/bob.key" >"$T/lives" 2>&1 &
 lives=$!
 ok 'another session' wait_log agent-web 'to sshd' 5
-mark server
+mark agent-web
 kill -HUP "$(pid server)"
 ok 'a changed entry: the same key is let in again' \
-    wait_log server 'web registered' 20
+    wait_log agent-web 'parked at' 20
 wait $lives
 
 # The agent has been called when the client's key goes: no session begins.
