@@ -249,6 +249,8 @@ static int proxy_idle(void);
 static void begin(struct conn *, struct conn *);
 static void pair(struct conn *);
 static void claims_win(struct node *);
+static int agent_leaves(struct conn *);
+static void node_lost(struct node *, const struct peer *);
 static void challenge(struct conn *, const struct hello *);
 static void welcome(struct conn *, const struct hello *, struct key *);
 static void half_free(struct conn *);
@@ -1793,7 +1795,7 @@ static void
 pair(struct conn *c)
 {
 	struct node *n = c->node;
-	struct conn *a;
+	struct conn *a, *last = NULL;
 	int64_t left = c->since - reactor_now();
 	ssize_t got;
 
@@ -1802,7 +1804,7 @@ pair(struct conn *c)
 		refuse(c, C_DENIED, "its key was removed");
 		return;
 	}
-	while (n->u.parked.n) {
+	while (n->u.parked.n && !last) {
 		got = peek(c);
 		if (!may_pair(c, got))
 			return;
@@ -1813,7 +1815,10 @@ pair(struct conn *c)
 		}
 		if (call(a, c, got) == 0)
 			return;
-		drop(a, "gone when it was called");
+		if (agent_leaves(a))
+			last = a;	/* a claim may win: c goes first */
+		else
+			drop(a, "gone when it was called");
 	}
 	if (left < grace(n))
 		left = grace(n);
@@ -1821,6 +1826,10 @@ pair(struct conn *c)
 		wait_parked(c, (int)left);
 	else
 		offline(c);
+	if (last) {
+		node_lost(n, &last->peer);
+		drop(last, "gone when it was called");
+	}
 }
 
 static void
@@ -2008,9 +2017,11 @@ on_proof(struct conn *c)
 		drop(c, "gone");
 		return;
 	}
-	if (r == 0 && expired(c))
+	if (r == 0 && expired(c)) {
+		c->early = c->ssh = h.early;
 		refuse(c, C_TIMEOUT, "no proof of the key %s within %d s",
 		    h.key, phases[PROOF].ms / 1000);
+	}
 	if (r == 0)
 		return;
 	ok = r > 0 && word_is(line, "PROOF") &&
@@ -2415,13 +2426,27 @@ run_server(void)
 
 /* ending connections */
 
-/* The last agent connection of a node has gone; a crash or a lost network
- * lets clients wait longer for it than a connection that was closed. */
-static void
-node_lost(struct node *n, const struct peer *p, int closed)
+/* c is none of its node's agent connections any more.  1: it was the last; a
+ * crash or a lost network lets clients wait longer for the node than a
+ * connection that was closed.  node_lost() has to follow. */
+static int
+agent_leaves(struct conn *c)
 {
+	struct node *n = c->node;
+
+	if (!c->agent)
+		return 0;
+	c->agent = 0;
+	if (--n->agents)
+		return 0;
 	n->seen = reactor_now();
-	n->grace = closed ? LEFT_MS : LOST_MS;
+	n->grace = c->io.ready & IO_H ? LEFT_MS : LOST_MS;
+	return 1;
+}
+
+static void
+node_lost(struct node *n, const struct peer *p)
+{
 	if (!halting && !n->queue->claims.n)
 		noise(N_NODE, "%s is offline (last connection from %s closed)",
 		    n->id, peer_str(p));
@@ -2433,15 +2458,15 @@ conn_release(struct conn *c)
 {
 	struct node *n = c->node;
 	struct peer p = c->peer;
-	int agent = c->agent, closed = c->io.ready & IO_H;
+	int lost = agent_leaves(c);
 
 	if (n && c->silent)
 		n->silent--;
 	conn_free(c);
 	if (!n)
 		return;
-	if (agent && --n->agents == 0)
-		node_lost(n, &p, closed);
+	if (lost)
+		node_lost(n, &p);
 	queue_end(n);
 	if (--n->refs == 0)
 		remember(n);
@@ -2472,7 +2497,7 @@ static void
 drop(struct conn *c, const char *why)
 {
 	struct conn *p = c->half ? c->half->to : NULL;
-	int phase = c->phase;
+	int phase = c->phase, lost;
 
 	if (cfg.verbose)
 		say_log("fd %d: %s, dropped: %s", c->io.fd, phases[phase].name,
@@ -2483,11 +2508,18 @@ drop(struct conn *c, const char *why)
 	}
 	if (p)
 		part(c, p);
+	if (p && phase == CALLED) {
+		lost = agent_leaves(c);
+		pair(p);	/* first in the queue when a claim wins */
+		if (lost)
+			node_lost(c->node, &c->peer);
+	}
 	conn_release(c);
-	if (p && phase == CALLED)
-		pair(p);
-	else if (p)
+	if (p && phase != CALLED) {
+		if (p->phase == CALLED)	/* it may have begun: no clean end */
+			net_reset(p->io.fd);
 		drop(p, why);
+	}
 }
 
 /* names and dialling, for agent and proxy */

@@ -121,12 +121,12 @@ watch_suspend(void)
 	    &far, NULL);
 }
 
-static void
+static int
 lazy_arm(int op)
 {
 	struct epoll_event e = { EPOLLIN | EPOLLONESHOT, { &lazyio } };
 
-	epoll_ctl(ep, op, lazy, &e);
+	return epoll_ctl(ep, op, lazy, &e);
 }
 
 static int
@@ -138,9 +138,8 @@ backend_open(void)
 	    (lazy = epoll_create1(EPOLL_CLOEXEC)) < 0)
 		return -1;
 	io_init(&lazyio);
-	if (io_add(&lazyio, -1, on_lazy) < 0)
+	if (io_add(&lazyio, -1, on_lazy) < 0 || lazy_arm(EPOLL_CTL_ADD) < 0)
 		return -1;
-	lazy_arm(EPOLL_CTL_ADD);
 	suspend = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	watch_suspend();
 	if (suspend >= 0)
@@ -214,7 +213,8 @@ on_lazy(struct io *io)
 		for (i = 0; i < n; i++)
 			fold(&events[i]);
 	} while (n == EVENTS);
-	lazy_arm(EPOLL_CTL_MOD);
+	if (lazy_arm(EPOLL_CTL_MOD) < 0)
+		io_after(io, LAZY_MS);	/* or the lazy are never heard again */
 }
 
 #else /* kqueue: the lazy ones are as quick as the others */

@@ -225,6 +225,25 @@ stop agent-storm
 stop agent-web
 is "$rc" 0 'the agent ends with 0'
 
+# ---- who was called in vain is served before those who wait, whoever comes
+
+mark server
+as one 'send=MSSH/2 agent row run=1\n' line=OK tell=parked line=GO \
+    tell=called line=x
+wait_log one parked
+as first 'send=MSSH/2 client row wait=20\nx' line=OK eof
+wait_log one called
+as second 'send=MSSH/2 client row wait=20\ny' line=OK eof
+ok 'another client waits' wait_log server '-> waiting'
+as two 'send=MSSH/2 agent row run=2\n' line=OK line=GO expect=x \
+    tell=first 'send=READY\n' wait=500
+ok 'another agent claims the node' wait_log server 'hello -> claim'
+stop one KILL
+ok 'it gets it, and the first client first' wait_log two first
+stop first
+stop second
+stop two
+
 # ---- the end of a server that has one of each: a node offline, a client that
 # waits, an agent that claims another's node
 

@@ -1,0 +1,854 @@
+/* model.pml - the states of mssh-proto(7), for spin(1)
+ *
+ * One node, the connections that its agents open one after the other, and its
+ * clients.  Each connection is two queues of messages, one process for the
+ * server's side of it and one for the peer's.  A handler of the server is one
+ * atomic step, since the server is one loop: settle() ends each, and does
+ * what the handlers of mssh.c do by calling each other.
+ *
+ * Time is a deadline that may pass whenever its phase has one.  A byte of a
+ * session is a raw message that carries the client's number and its place, so
+ * that a byte at the wrong peer, lost, twice or out of order is an assertion,
+ * as is a line among the bytes and a byte where a line was due.
+ *
+ * Left out: version 1, several nodes, the limits' numbers, lists by age (any
+ * parked connection may be called), what TCP does below.
+ *
+ * init picks one of four scenes; -DONLY=n leaves one.  -DLIVE is a smaller
+ * model, of a client that never leaves and must be served or refused.  Rules
+ * to break, for 80-model.t: -DPONG_AFTER_GO -DDEAF_CLAIM -DEAT_COPY
+ * -DPARK_AGAIN -DANY_PROOF -DNO_DEADLINE.
+ */
+#ifdef LIVE
+# define ONLY 4
+# define NA 2			/* connections of agents, in all */
+# define NC 1			/* clients */
+#else
+# define NA 3
+# define NC 2
+#endif
+#define N (NA + NC)		/* clients come behind the agents */
+#define NONE N
+#define BYTES 2			/* of a client; the copy behind GO has one */
+#define RAW(sid, n) ((sid) * 4 + (n))
+
+/* phases: the server's, the agent's, the client's */
+mtype = { BIRTH, HELLO, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING,
+	PAIRED, RELAY, CLOSED, DIAL, GREET, IDLE, PINGED, HELD, ASK };
+/* lines, then what is none */
+mtype = { hello, challenge, proof, ok, error, ping, pong, go, ready, raw,
+	disconnect };
+/* what a handler has decided */
+mtype = { DROP, REFUSE, PARK };
+
+/* the wire */
+chan up[N] = [5] of { mtype, byte };	/* to the server */
+chan down[N] = [6] of { mtype, byte };
+bit hup[N];		/* the peer has ended its side */
+bit deaf[N];		/* the peer reads no more: closed, or cut off */
+bit cut[N];		/* the network is gone, and says nothing */
+byte fin[N];		/* the server ended its side: 1, by a reset: 2 */
+
+/* the server */
+mtype phase[N] = BIRTH;
+byte mate[N] = NONE;	/* CALLED and PAIRED, RELAY */
+bit agent[N];		/* counted in agents */
+bit silent[N];		/* a client that was let in without a byte */
+bit early[N];		/* a client that has its OK, or wants none */
+bit copied[N];		/* its first byte went behind GO */
+byte holder;		/* the run that holds the node */
+byte agents;
+bit keys, lost;
+chan waiting = [NC] of { byte };
+chan claims = [NA] of { byte };
+chan vain = [NC] of { byte };	/* to be paired: new, or called in vain */
+chan todo = [8] of { mtype, byte };	/* empty between two steps */
+
+/* the peers */
+byte owner[NA];		/* an agent's run */
+bit slot[NA];
+bit want[N];		/* is to be dialled */
+bit good[N];		/* has the right key */
+byte fresh;		/* the next connection of whoever dials again */
+bit late;		/* clients come when the agents are there, and all
+			 * silent ones are let in */
+byte pings;		/* how many more there may be */
+byte faults;		/* how many more peers may fail by themselves */
+
+/* what only assertions look at */
+bit heard[NA];		/* it has answered, and the claim still stands */
+bit began[N];		/* in a session, from the server's OK on */
+byte sent[N];		/* bytes for the other side */
+
+/* ---- the server */
+
+inline drain(ch) {
+	do
+	:: ch?_,_
+	:: empty(ch) -> break
+	od
+}
+
+/* At the head of a queue. */
+inline push(ch, d) {
+	ch!d;
+	i = len(ch) - 1;
+	do
+	:: i > 0 -> ch?x; ch!x; i--
+	:: else -> break
+	od
+}
+
+/* A line to a peer that is gone is lost, which the server cannot know. */
+/* mssh.c: say */
+inline say(d, m, arg) {
+	if
+	:: deaf[d]
+	:: else ->
+		assert(nfull(down[d]));
+		down[d]!m(arg)
+	fi
+}
+
+/* mssh.c: list_del */
+inline list_del(d) {
+	if
+	:: waiting??[eval(d)] -> waiting??eval(d)
+	:: claims??[eval(d)] -> claims??eval(d)
+	:: else
+	fi
+}
+
+/* mssh.c: part */
+inline part(d, e) {
+	mate[d] = NONE;
+	mate[e] = NONE
+}
+
+/* An error ends both sides of a session with a reset; who was called in vain
+ * gets another connection; who was called for a client that left is dropped,
+ * since it can not be parked again. */
+/* mssh.c: drop */
+inline drop(d) {
+	p = mate[d];
+	if
+	:: p != NONE ->
+		part(d, p);
+		if
+		:: phase[d] == RELAY ->		/* mssh.c: session_end */
+			fin[d] = 2;
+			fin[p] = 2;
+			todo!DROP(p)
+		:: phase[d] == CALLED -> push(vain, p)
+#ifdef PARK_AGAIN
+		:: phase[d] == PAIRED -> phase[p] = PARKED
+#else
+		:: phase[d] == PAIRED -> todo!DROP(p)
+#endif
+		fi
+	:: else
+	fi;
+	/* mssh.c: conn_release */
+	list_del(d);
+	if
+	:: agent[d] ->
+		agent[d] = 0;
+		agents--;
+		lost = lost || agents == 0
+	:: else
+	fi;
+	if
+	:: fin[d] == 0 -> fin[d] = 1
+	:: else
+	fi;
+	phase[d] = CLOSED;
+	silent[d] = 0;
+	early[d] = 0;
+	copied[d] = 0;
+	drain(up[d])
+}
+
+/* mssh.c: refuse */
+inline refuse(d) {
+	if
+	:: early[d] -> say(d, disconnect, 0)	/* SSH's */
+	:: early[d]				/* whose first bytes are not */
+	:: !early[d] -> say(d, error, 0)
+	fi;
+	linger(d)
+}
+
+/* mssh.c: linger */
+inline linger(d) {
+	list_del(d);
+	fin[d] = 1;
+	drain(up[d]);
+	phase[d] = LINGER
+}
+
+/* mssh.c: park */
+inline park(d) {
+	say(d, ok, 0);
+	holder = owner[d];
+	if
+	:: !agent[d] ->
+		agent[d] = 1;
+		agents++
+	:: else
+	fi;
+	phase[d] = PARKED;
+	for (i : 0 .. NA - 1) {
+		/* one run at most holds a node */
+		assert(phase[i] != PARKED || owner[i] == holder);
+		if
+		:: i != d && phase[i] == PARKED && slot[i] == slot[d] ->
+			todo!DROP(i)
+		:: else
+		fi
+	}
+}
+
+/* mssh.c: claims_fail */
+inline claims_fail() {
+	do
+	:: claims?x -> todo!REFUSE(x)
+	:: empty(claims) -> break
+	od
+}
+
+/* mssh.c: claims_win */
+inline claims_win() {
+	if
+	:: claims?a ->
+		todo!PARK(a);
+		do
+		:: claims?x ->
+			if
+			:: owner[x] == owner[a] -> todo!PARK(x)
+			:: else -> todo!REFUSE(x)
+			fi
+		:: empty(claims) -> break
+		od
+	:: empty(claims)
+	fi
+}
+
+/* mssh.c: claim */
+inline claim(d) {
+	claims!d;
+	phase[d] = CLAIM;
+	for (i : 0 .. NA - 1) {
+		if
+		:: phase[i] == PARKED -> say(i, ping, 0)
+		:: else
+		fi
+	}
+}
+
+/* Whoever has answered may not be pushed out. */
+inline claim_expired() {
+	for (i : 0 .. NA - 1) {
+		if
+		:: phase[i] == PARKED ->
+			assert(!heard[i]);
+			todo!DROP(i)
+		:: else
+		fi
+	}
+	lost = 1
+}
+
+/* mssh.c: agent_hello */
+inline agent_hello(d) {
+	if
+	:: agents == 0 || owner[d] == holder ->
+		if
+		:: owner[d] == holder -> claims_fail()
+		:: else
+		fi;
+		todo!PARK(d)
+	:: else -> claim(d)
+	fi
+}
+
+/* mssh.c: client_ok */
+inline client_ok(d) {
+	if
+	:: early[d]
+	:: else -> say(d, ok, 0)
+	fi
+}
+
+/* From here the server passes on whatever comes, lines too. */
+/* mssh.c: begin */
+inline begin(d, e) {
+	client_ok(d);
+#ifndef EAT_COPY
+	if
+	:: copied[d] -> up[d]?raw,_
+	:: else
+	fi;
+#endif
+	began[d] = 1;
+	began[e] = 1;
+	copied[d] = 0;
+	silent[d] = 0;
+	early[d] = 0;
+	phase[d] = RELAY;
+	phase[e] = RELAY
+}
+
+/* One that has closed may be found out when GO is sent, or later. */
+/* mssh.c: call */
+inline call(d, c1) {
+	if
+	:: hup[d] ->
+		todo!DROP(d);
+		push(vain, c1)
+	:: true ->
+		say(d, go, c1);
+		copied[c1] = 0;
+		if
+		:: up[c1]?[raw] ->
+			up[c1]?<raw,x>;		/* mssh.c: peek */
+			copied[c1] = 1;
+			say(d, raw, x);
+#ifdef EAT_COPY
+			up[c1]?raw,_;
+#endif
+		:: empty(up[c1])
+		fi;
+		mate[d] = c1;
+		mate[c1] = d;
+		phase[d] = CALLED;
+		phase[c1] = PAIRED
+	fi
+}
+
+/* Whose node is lost may wait or hear so at once, as time has it; whose node
+ * has agents waits. */
+/* mssh.c: wait_parked */
+inline wait_parked(d) {
+	if
+	:: hup[d] -> todo!DROP(d)
+	:: !hup[d] && (phase[d] == PAIRED || phase[d] == WAITING) ->
+		push(waiting, d);
+		phase[d] = WAITING
+	:: !hup[d] && phase[d] != PAIRED && phase[d] != WAITING ->
+		waiting!d;
+		phase[d] = WAITING
+	:: agents == 0 -> todo!REFUSE(d)	/* mssh.c: offline */
+	fi
+}
+
+#define IS_PARKED(d) (phase[d] == PARKED)
+#ifdef LIVE
+# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1))
+#else
+# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1) || IS_PARKED(2))
+#endif
+
+/* mssh.c: pair */
+inline pair(d) {
+	if
+	:: !PARKED_ANY -> wait_parked(d)
+	/* mssh.c: may_pair */
+	:: PARKED_ANY && empty(up[d]) && hup[d] -> todo!DROP(d)
+	/* mssh.c: gate */
+	:: PARKED_ANY && empty(up[d]) && !hup[d] && !silent[d] && !late ->
+		client_ok(d);
+		early[d] = 1;
+		phase[d] = SPEAK
+	:: PARKED_ANY && (nempty(up[d]) || !hup[d]) ->
+		silent[d] = len(up[d]) == 0;
+		if
+		:: IS_PARKED(0) -> a = 0
+		:: IS_PARKED(1) -> a = 1
+#ifndef LIVE
+		:: IS_PARKED(2) -> a = 2
+#endif
+		fi;
+		call(a, d)
+	fi
+}
+
+/* What mssh.c does by calling on: what ends, who takes the node, who waits for
+ * a parked connection, who was called in vain or has just come. */
+inline settle() {
+	do
+	:: len(todo) > 0 ->
+		todo?m,b;
+		if
+		:: m == DROP -> drop(b)
+		:: m == REFUSE -> refuse(b)
+		:: m == PARK -> park(b)
+		fi
+	:: len(todo) == 0 && len(vain) > 0 ->	/* mssh.c: drop */
+		vain?b;
+		pair(b)
+	:: len(todo) == 0 && len(vain) == 0 && lost ->
+		lost = 0;	/* mssh.c: node_lost */
+		claims_win()
+	:: len(todo) == 0 && len(vain) == 0 && !lost &&
+	    len(waiting) > 0 && PARKED_ANY ->
+		waiting?b;	/* mssh.c: serve_waiting */
+		pair(b)
+	:: else -> break
+	od;
+	m = 0; x = 0; a = 0; b = 0; p = 0; i = 0
+}
+
+/* No wait is without end: a phase without a rule here is an error. */
+inline expire(d) {
+	if
+	/* mssh.c: on_hello */
+	:: phase[d] == HELLO -> todo!REFUSE(d)
+	/* mssh.c: on_proof */
+	:: phase[d] == PROOF ->
+		early[d] = 0;
+		todo!REFUSE(d)
+	/* mssh.c: on_claim */
+	:: phase[d] == CLAIM -> claim_expired()
+	/* mssh.c: on_linger */
+	/* mssh.c: on_parked */
+	/* mssh.c: on_speak */
+	/* mssh.c: on_paired */
+	:: phase[d] == LINGER || phase[d] == PARKED || phase[d] == SPEAK ||
+	    phase[d] == PAIRED -> todo!DROP(d)
+#ifndef NO_DEADLINE
+	/* mssh.c: on_waiting */
+	:: phase[d] == WAITING -> todo!REFUSE(d)
+#endif
+	/* mssh.c: on_called */
+	:: phase[d] == CALLED ->
+		if
+		:: cut[d] || PARKED_ANY
+		:: else ->
+			p = mate[d];
+			part(d, p);
+			todo!REFUSE(p)
+		fi;
+		todo!DROP(d)
+	:: else -> assert(false)
+	fi
+}
+
+#ifdef NO_DEADLINE
+# define HAS_DEADLINE(d) (phase[d] != RELAY && phase[d] != CLOSED && \
+	phase[d] != BIRTH && phase[d] != WAITING)
+#else
+# define HAS_DEADLINE(d) (phase[d] != RELAY && phase[d] != CLOSED && \
+	phase[d] != BIRTH)
+#endif
+
+/* The peer has ended its side and all that it said is read. */
+#define ENDED(d) (hup[d] && empty(up[d]))
+
+proctype conn(byte c)
+{
+	mtype m;
+	byte x, p, a, b, i;
+
+end:	do		/* its peer minds that it ends */
+	:: atomic {
+		if
+		:: HAS_DEADLINE(c) -> expire(c)
+
+		/* mssh.c: on_hello */
+		:: phase[c] == HELLO && nempty(up[c]) ->
+			up[c]?hello,x;
+			early[c] = x;
+			if
+			:: keys ->		/* mssh.c: challenge */
+				say(c, challenge, 0);
+				phase[c] = PROOF
+			:: else -> goto welcome
+			fi
+		/* mssh.c: on_proof */
+		:: phase[c] == PROOF && nempty(up[c]) ->
+			up[c]?proof,x;
+#ifndef ANY_PROOF
+			if
+			:: !x -> todo!REFUSE(c); goto settled
+			:: else
+			fi;
+#endif
+			goto welcome
+
+		/* mssh.c: on_called */
+		:: phase[c] == CALLED && nempty(up[c]) ->
+			up[c]?m,_;
+			claims_fail();
+			p = mate[c];
+			if
+			:: m == ready -> begin(p, c)
+			:: m == error ->
+				part(c, p);
+				todo!REFUSE(p);
+				linger(c)
+			:: m == pong
+			:: m == ping ->		/* it crossed GO */
+#ifdef PONG_AFTER_GO
+				say(c, pong, 0);
+#endif
+				skip
+			fi
+
+		/* mssh.c: on_parked */
+		:: phase[c] == PARKED && nempty(up[c]) ->
+			up[c]?m,_;
+#ifndef DEAF_CLAIM
+			claims_fail();
+#endif
+			heard[c] = len(claims) > 0;
+			if
+			:: m == ping -> say(c, pong, 0)
+			:: m == pong
+			fi
+
+		/* mssh.c: on_speak */
+		:: phase[c] == SPEAK && nempty(up[c]) -> vain!c
+
+		/* mssh.c: on_linger */
+		/* mssh.c: on_claim */
+		/* mssh.c: on_waiting */
+		:: (phase[c] == LINGER || phase[c] == CLAIM ||
+		    phase[c] == WAITING) && hup[c] -> todo!DROP(c)
+		/* mssh.c: on_paired */
+		:: phase[c] != LINGER && phase[c] != CLAIM &&
+		    phase[c] != WAITING && phase[c] != RELAY &&
+		    phase[c] != CLOSED && phase[c] != BIRTH &&
+		    ENDED(c) -> todo!DROP(c)
+
+		/* mssh.c: on_relay */
+		/* mssh.c: flow */
+		:: phase[c] == RELAY && !fin[mate[c]] &&
+		    (nempty(up[c]) || hup[c]) ->
+			p = mate[c];
+			do
+			:: up[c]?m,x -> say(p, m, x)
+			:: empty(up[c]) -> break
+			od;
+			if
+			:: hup[c] -> fin[p] = 1
+			:: else
+			fi;
+			if
+			:: fin[p] && fin[c] ->
+				part(c, p);
+				todo!DROP(c);
+				todo!DROP(p)
+			:: else
+			fi
+		/* nobody reads what is for it, or acknowledges */
+		:: phase[c] == RELAY && deaf[c] &&
+		    (cut[c] || nempty(up[mate[c]])) -> todo!DROP(c)
+		fi;
+		goto settled;
+welcome:	/* mssh.c: welcome */
+		assert(!keys || good[c]);
+		if
+		:: c < NA -> agent_hello(c)
+		:: else -> vain!c	/* mssh.c: client_hello */
+		fi;
+settled:	settle()
+	}
+	od
+}
+
+/* ---- the peers */
+
+#define GONE (phase[c] == CLOSED || phase[c] == LINGER)
+#define CAN_TELL (GONE || nfull(up[c]))
+
+/* A line or a byte to the server; nobody gets it where that has closed. */
+inline tell(m1, arg) {
+	if
+	:: GONE
+	:: !GONE && nfull(up[c]) -> up[c]!m1(arg)
+	fi
+}
+
+inline bye() {
+	hup[c] = 1;
+	deaf[c] = 1;
+	drain(down[c])
+}
+
+/* Those that have ended are all alike, which spares states. */
+inline buried() {
+	atomic { phase[c] == CLOSED ->
+		hup[c] = 0;
+		deaf[c] = 0;
+		cut[c] = 0;
+		good[c] = 0;
+		fin[c] = 0;
+		began[c] = 0;
+		at = CLOSED;
+		got = 0 }
+}
+
+/* The same run dials once more, if it has not dialled enough. */
+/* mssh.c: fill */
+inline fill() {
+	if
+	:: fresh < NA ->
+		owner[fresh] = owner[c];
+		slot[fresh] = slot[c];
+		want[fresh] = 1;
+		fresh++
+	:: else
+	fi
+}
+
+proctype agt(byte c)
+{
+	mtype at = DIAL, m;
+	byte sid, got, x;
+
+end:	want[c];
+	do
+	/* mssh.c: slot_hello */
+	:: atomic { at == DIAL && (c != 1 || phase[0] != BIRTH) ->
+		if
+		:: keys -> good[c] = 1
+		:: keys
+		:: !keys
+		fi;
+		phase[c] = HELLO;	/* mssh.c: on_listen */
+		up[c]!hello(0);
+		at = GREET }
+
+	/* mssh.c: on_greet */
+	:: atomic { at == GREET && nempty(down[c]) && CAN_TELL ->
+		down[c]?m,_;
+		if
+		:: m == challenge -> tell(proof, good[c])  /* mssh.c: prove */
+		:: m == ok -> at = IDLE
+		:: m == error -> fill(); bye(); break
+		:: else -> assert(false)
+		fi;
+		m = 0 }
+
+	/* mssh.c: ping */
+	:: atomic { at == IDLE && pings > 0 && CAN_TELL ->
+		pings--;
+		tell(ping, 0);
+		at = PINGED }
+
+	/* mssh.c: on_idle */
+	:: atomic { (at == IDLE || at == PINGED) && nempty(down[c]) &&
+	    CAN_TELL ->
+		down[c]?m,x;
+		if
+		:: m == pong -> at = IDLE
+		:: m == ping -> tell(pong, 0)
+		:: m == go ->		/* mssh.c: go */
+			sid = x;
+			fill();
+			at = HELD
+		:: else -> assert(false)
+		fi;
+		m = 0;
+		x = 0 }
+
+	/* sshd speaks first, and ends its side */
+	/* mssh.c: sshd_up */
+	:: atomic { at == HELD && CAN_TELL ->
+		tell(ready, 0);
+		sent[c] = 1;
+		tell(raw, RAW(sid, 1));
+		hup[c] = 1;
+		at = RELAY }
+	/* mssh.c: sshd_down */
+	:: atomic { at == HELD && CAN_TELL ->
+		tell(error, 0);
+		bye();
+		break }
+
+	/* the session's bytes, each once and in order, and nothing else */
+	:: atomic { at == RELAY && (nempty(down[c]) || fin[c] == 1) ->
+		do
+		:: down[c]?m,x ->
+			got++;
+			assert(m == raw && x == RAW(sid, got))
+		:: empty(down[c]) -> break
+		od;
+		m = 0;
+		x = 0;
+		if
+		:: fin[c] ->
+			assert(!began[c] || fin[c] == 2 || got == sent[sid]);
+			bye();
+			break
+		:: else
+		fi }
+
+	/* closed, or no answer in time */
+	/* mssh.c: slot_lost */
+	:: atomic { at != DIAL && at != HELD && at != RELAY &&
+	    empty(down[c]) && (fin[c] || (faults > 0 && at != IDLE)) ->
+		if
+		:: fin[c]
+		:: !fin[c] -> faults--
+		fi;
+		fill();
+		bye();
+		break }
+	/* mssh.c: on_held */
+	:: atomic { at == HELD && fin[c] -> bye(); break }
+	:: atomic { fin[c] == 2 -> bye(); break }
+
+	/* a silent end, of the network (it dials again) or of the machine */
+	:: atomic { at != DIAL && faults > 0 ->
+		faults--;
+		cut[c] = 1;
+		deaf[c] = 1;
+		drain(down[c]);
+		if
+		:: at != HELD && at != RELAY -> fill()
+		:: true
+		fi;
+		break }
+	od;
+	buried()
+}
+
+proctype client(byte c)
+{
+	mtype at = DIAL, m;
+	byte got, x, e;
+
+end:	want[c];
+	do
+	/* mssh.c: ask */
+	:: atomic { at == DIAL && (c == NA || phase[c - 1] != BIRTH) &&
+	    (!late || (phase[1] != BIRTH && phase[1] != HELLO)) ->
+		if
+		:: keys -> good[c] = 1
+		:: keys -> good[c] = 1; e = 1
+		:: keys
+		:: !keys
+		fi;
+		phase[c] = HELLO;	/* mssh.c: on_listen */
+		up[c]!hello(e);
+		if
+		:: keys -> at = GREET
+		:: else -> at = ASK
+		fi }
+
+	/* mssh.c: on_ask */
+	:: atomic { (at == ASK || at == GREET) && nempty(down[c]) &&
+	    CAN_TELL ->
+		down[c]?m,_;
+		if
+		:: m == challenge && at == GREET ->
+			tell(proof, good[c]);
+			if
+			:: e -> at = RELAY	/* mssh.c: pass */
+			:: else -> at = ASK	/* mssh.c: asked */
+			fi
+		:: m == ok && at == ASK -> at = RELAY
+		:: m == error || m == disconnect -> bye(); break
+		:: else -> assert(false)
+		fi;
+		m = 0 }
+
+	/* its first byte may come before the answer, or late */
+	:: atomic { (at == ASK || at == RELAY) && sent[c] == 0 && CAN_TELL ->
+		sent[c] = 1;
+		tell(raw, RAW(c, 1)) }
+	:: atomic { at == RELAY && sent[c] == 1 && CAN_TELL ->
+		sent[c] = 2;
+		tell(raw, RAW(c, 2));
+		hup[c] = 1 }
+
+	:: atomic { at == RELAY && (nempty(down[c]) || fin[c] == 1) ->
+		do
+		:: down[c]?m,x ->
+			if
+			:: m == disconnect -> assert(!began[c] && got == 0)
+			/* a line may stand before SSH's (RFC 4253 4.2) */
+			:: m == error -> assert(e && !began[c] && got == 0)
+			:: else ->
+				got++;
+				assert(m == raw && x == RAW(c, got))
+			fi
+		:: empty(down[c]) -> break
+		od;
+		m = 0;
+		x = 0;
+		if
+		:: fin[c] == 1 && (!began[c] || hup[c]) ->
+			assert(!began[c] || got == 1);
+			bye();
+			break
+		:: else
+		fi }
+
+	/* closed without an answer */
+	:: atomic { (at == ASK || at == GREET) && empty(down[c]) && fin[c] ->
+		bye();
+		break }
+	:: atomic { fin[c] == 2 -> bye(); break }
+#ifndef LIVE
+	/* its user leaves, or its own deadline passes */
+	:: atomic { faults > 0 && (at == ASK || at == GREET) ->
+		faults--;
+		bye();
+		break }
+#endif
+	od;
+	buried()
+}
+
+#ifndef ONLY
+# define ONLY 0
+#endif
+#define SCENE(n) (ONLY == 0 || ONLY == n)
+
+init {
+	byte k;
+
+	atomic {
+		owner[0] = 1;
+		want[0] = 1;
+		want[NA] = 1;
+		fresh = NA;
+		pings = 1;
+		faults = 1;
+		if
+#if SCENE(1)
+		/* one agent with two spares, two clients */
+		:: owner[1] = 1; slot[1] = 1; want[1] = 1; want[N - 1] = 1;
+			late = 1; pings = 0; faults = 0
+#endif
+#if SCENE(2)
+		/* two agents for one node */
+		:: owner[1] = 2; want[1] = 1
+#endif
+#if SCENE(3)
+		/* the same, each with the right key or a wrong one */
+		:: owner[1] = 2; want[1] = 1; keys = 1
+#endif
+#if SCENE(4)
+		/* an agent that dials again */
+		:: fresh = NA - 1
+#endif
+		fi;
+		for (k : 0 .. N - 1) {
+			run conn(k);
+			if
+			:: k < NA -> run agt(k)
+			:: else -> run client(k)
+			fi
+		}
+		k = 0
+	}
+}
+
+#ifdef LIVE
+# define SETTLED (phase[NA] == RELAY || phase[NA] == LINGER || \
+	phase[NA] == CLOSED)
+ltl served { <> SETTLED }
+#endif
