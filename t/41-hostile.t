@@ -105,7 +105,7 @@ descriptors() {
 # Half of the descriptors are never a stranger's.  The crowd comes from many
 # addresses, and again whenever it is sent away.
 startups() {
-	few
+	few --source-startups 1000
 	agent web
 	crowd 300 stay
 	ok '300 and --startups: all came' wait_log crowd 'all 300' 10

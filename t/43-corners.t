@@ -157,7 +157,7 @@ cat >"$T/few" <<END
 ulimit -n 64
 exec "$tree" "\$@"
 END
-server -v
+server -v --startups 1000 --source-startups 1000
 strangers crowd 60 'MSSH/2 client nobody$_ wait=86400\nx'
 MSSH=$tree
 agent web

@@ -451,8 +451,8 @@ for role in server agent exec; do
 	play scene "$role" 1
 	stop strace INT >/dev/null
 done
-picked run server 3
-picked run agent 2
+picked run server 2
+picked run agent 1
 picked run exec 1
 # those of a relay pass the end of a session on, and its pipes may be there
 for role in server:pipe2 agent:pipe2 agent:shutdown; do
