@@ -243,7 +243,6 @@ static void drop(struct conn *, const char *why);
 static void dial(struct conn *);
 static void connected(struct conn *);	/* dial() came through */
 static void undialled(struct conn *, int code, const char *why);
-static void asked(struct conn *);
 static void proxy_end(const char *why);
 static int proxy_idle(void);
 static void begin(struct conn *, struct conn *);
@@ -251,9 +250,6 @@ static void pair(struct conn *);
 static void claims_win(struct node *);
 static int agent_leaves(struct conn *);
 static void node_lost(struct node *, const struct peer *);
-static void challenge(struct conn *, const struct hello *);
-static void welcome(struct conn *, const struct hello *, struct key *);
-static void half_free(struct conn *);
 
 /* the command line; one role runs, so there is one of each */
 static struct {
@@ -3451,6 +3447,22 @@ pass(struct conn *c)
 	exit(0);
 }
 
+/* The server knows all that it wants to know: now ssh may speak. */
+static void
+asked(struct conn *c)
+{
+	if (cfg.fdpass)
+		pass(c);
+	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
+	/* what ssh has to say travels right behind the hello */
+	in = stdio(0, &in_flags);
+	in->half->to = c;
+	c->half->from = in;
+	in->half->out.keep = 1;	/* an end before OK would say: I gave up */
+	if (isatty(0))
+		in->io.ready |= IO_U;
+}
+
 static void
 ask(struct conn *c)
 {
@@ -3465,23 +3477,6 @@ ask(struct conn *c)
 	enter(c, ASK);
 	if (!*k)
 		asked(c);
-}
-
-/* The server knows all that it wants to know: now ssh may speak. */
-static void
-asked(struct conn *c)
-{
-	if (cfg.fdpass)
-		pass(c);
-	enter(c, ASK);
-	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
-	/* what ssh has to say travels right behind the hello */
-	in = stdio(0, &in_flags);
-	in->half->to = c;
-	c->half->from = in;
-	in->half->out.keep = 1;	/* an end before OK would say: I gave up */
-	if (isatty(0))
-		in->io.ready |= IO_U;
 }
 
 static void
@@ -3573,8 +3568,6 @@ undialled(struct conn *c, int code, const char *why)
 }
 
 /* the configuration file */
-
-static const char *new_key;	/* keygen: its name */
 
 static const char *
 conf_home(char *b, size_t size, const char *name)
@@ -3773,6 +3766,8 @@ run_config(void)
 	printf("Wrote %s\n", path);
 	return 0;
 }
+
+static const char *new_key;	/* its name, from the command line */
 
 /* A key for a person or a machine; the same line on both sides. */
 static int
