@@ -80,12 +80,6 @@ recovered() {
 	[ "$left" -lt 2500 ]
 }
 
-as() {
-	name_=$1
-	shift
-	start "$name_" "$T/peer" talk "$SRV" "$@"
-}
-
 descriptors() {
 	few --startups 1000 --source-startups 1000
 	agent web

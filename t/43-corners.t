@@ -10,13 +10,6 @@ tree=$MSSH
 
 peer_build
 
-# as NAME STEP...: a conversation in the background.
-as() {
-	name_=$1
-	shift
-	start "$name_" "$T/peer" talk "$SRV" "$@"
-}
-
 # fine NAME: it came to its end as it should.
 fine() {
 	wait_gone "$1" 40 && cat "$T/$1.log" && [ "$rc" = 0 ]

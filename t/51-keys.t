@@ -98,7 +98,7 @@ is "$?" 1 'a full disk is an error'
 
 # ---- who gets in
 
-keys() {
+entries() {
 	{
 		echo '# who may what'
 		echo
@@ -107,7 +107,7 @@ keys() {
 		echo "both two,tw* $(cat "$T/two.key")"
 	} >"$T/keys"
 }
-keys
+entries
 server --keys "$T/keys"
 ok 'the server counts its keys' log_has server '3 keys read'
 agent web --key "$T/web.key"
@@ -269,7 +269,7 @@ kill -HUP "$(pid server)"
 ok 'a bad file is reported with its line' wait_log server \
     "the keys stay as they were: $T/keys:7: the name of a key"
 is "$(as_client bob web | tail -n 1)" hello 'and changes nothing'
-keys
+entries
 echo "client x bob $(cut -d' ' -f2 "$T/eve.key")" >>"$T/keys"
 mark server
 kill -HUP "$(pid server)"
@@ -279,7 +279,7 @@ ok 'one name with two secrets' wait_log server 'the key bob has two secrets'
     --key "$T/bob.key" >"$T/lives" 2>&1 &
 lives=$!
 ok 'a session' wait_log agent-web 'to sshd' 5
-keys
+entries
 grep -v ' web ' "$T/keys" >"$T/keys2"
 grep -v ' bob ' "$T/keys2" >"$T/keys"
 mark server
@@ -287,7 +287,7 @@ kill -HUP "$(pid server)"
 ok 'a removed key: its agent goes' wait_log server 'web is offline'
 ok 'and stays away' wait_log server 'refused 127.0.0.1'
 mark server
-keys
+entries
 kill -HUP "$(pid server)"
 ok 'it is back, and so is the agent, beside its session' \
     wait_log server 'web registered' 20
@@ -323,7 +323,7 @@ ok 'a key is removed while its client is paired' \
 kill -CONT "$(pid agent-web)"
 ok 'that client ends' wait_gone called
 is "$rc $(cat "$T/called.log")" '5 mssh: its key was removed' 'and hears why'
-keys
+entries
 stop server
 stop agent-web
 stop agent-two
@@ -343,7 +343,7 @@ ok 'and the log says why' wait_log server ': its key was removed'
 
 # ---- the owner's last word
 
-keys
+entries
 kill -HUP "$(pid server)"
 start agent-lab-1 "$MSSH" agent lab-1 --server "$SRV" --key "$T/web.key"
 ok 'a right for one node is none for another' \

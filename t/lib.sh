@@ -3,7 +3,7 @@
 # TAP:   plan N | finish;  ok NAME cmd...;  is GOT WANT NAME;  note text;
 #        bail text
 # Parts: server, sshd_start, agent and msh build the whole chain on loopback;
-#        peer_build, talk, service and strangers are peers without ssh;
+#        peer_build, talk, as, service and strangers are peers without ssh;
 #        start, stop, wait_log and wait_gone deal with any other process.
 #
 # All files live in $T, which goes away at exit together with every process
@@ -420,6 +420,13 @@ peer_build() {
 # talk STEP...: a conversation with the server.
 talk() {
 	"$T/peer" talk "$SRV" "$@"
+}
+
+# as NAME STEP...: a conversation in the background.
+as() {
+	name_=$1
+	shift
+	start "$name_" "$T/peer" talk "$SRV" "$@"
 }
 
 # service: a peer in sshd's place, as "svc"; sets SVC, its port.
