@@ -1353,7 +1353,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	noise(N_REFUSAL, "refused %s: %.160s", peer_str(&c->peer), why);
+	noise(N_REFUSAL, "refused %s: %.140s", peer_str(&c->peer), why);
 	if (c->early) {
 		n = c->ssh || (recv(c->io.fd, b, 4, MSG_PEEK) == 4 &&
 		    !memcmp(b, "SSH-", 4)) ? ssh_refusal(ssh, why) : 0;
