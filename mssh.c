@@ -54,7 +54,6 @@
 enum {
 	MAX_HOSTS = 16,		/* --host, listening sockets */
 	MAX_SPARE = 64,		/* parked connections of a node */
-	MAX_WAITING = 64,	/* clients that wait for a node */
 	MAX_SILENT = 4,		/* sessions of a node, client without a word */
 	SILENT_BURST = 20,	/* of those in a row, and then */
 	SILENT_EVERY = 100,	/* one per so many ms */
@@ -77,7 +76,8 @@ enum {
 	BACKOFF_MIN = 500,
 	BACKOFF_MAX = 15000,	/* a server that answers */
 	BACKOFF_NET = 2000,	/* a network that does not */
-	PAUSE = 100		/* no accept(2) after EMFILE */
+	PAUSE = 100,		/* no accept(2) after EMFILE */
+	FILES = 64		/* descriptors that are no connections */
 };
 
 /* exit codes */
@@ -137,6 +137,7 @@ struct key {			/* an entry of the server's keys file */
 	struct secret secret;
 	unsigned roles;		/* as in struct right */
 	int gone;
+	int parked, clients;	/* connections that are here by it */
 	char nodes[];
 };
 
@@ -259,12 +260,15 @@ static struct {
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source;
 	long port, ssh_port, spare, drain, wait;
-	long startups, source_startups;
+	long connections, startups, source_startups;
+	long parked, key_parked, waiting, sessions, key_sessions;
 	int fdpass, verbose, strict;
 	char node[NODE_LEN + 1];
-} cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .ssh_host = "127.0.0.1" };
+} cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
+    .waiting = 64, .ssh_host = "127.0.0.1" };
 
 static struct list live;		/* one conn of each session */
+static int nconns;			/* connections, in any phase */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
 static struct list strangers;		/* HELLO, PROOF; oldest at the head */
 static uint16_t startups[SOURCES];	/* of them, by hash of the address */
@@ -587,6 +591,17 @@ dispatch(struct io *io)
 	phases[c->phase].fn(c);
 }
 
+/* The counters that follow from phases: c goes from one to the other. */
+static void
+count(const struct conn *c, int from, int to)
+{
+	struct key *k = from == PARKED || to == PARKED ? c->node->key : NULL;
+
+	nwaiting += (to == WAITING) - (from == WAITING);
+	if (k)
+		k->parked += (to == PARKED) - (from == PARKED);
+}
+
 /* The one place that changes a phase; it also sets the deadline. */
 static void
 enter(struct conn *c, enum phase_id to)
@@ -594,7 +609,7 @@ enter(struct conn *c, enum phase_id to)
 	if (cfg.verbose)
 		say_log("fd %d: %s -> %s", c->io.fd,
 		    c->phase ? phases[c->phase].name : "new", phases[to].name);
-	nwaiting += (to == WAITING) - (c->phase == WAITING);
+	count(c, c->phase, to);
 	c->phase = to;
 	if (c->io.added)
 		io_after(&c->io, phases[to].ms);
@@ -619,6 +634,7 @@ conn_new(int fd)
 		free(c);
 		return NULL;
 	}
+	nconns++;
 	return c;
 }
 
@@ -638,6 +654,8 @@ half_free(struct conn *c)
 	proof_free(c);
 	if (c->half)
 		duct_end(&c->half->out);
+	if (c->half && c->half->key)
+		c->half->key->clients--;
 	free(c->half);
 	c->half = NULL;
 }
@@ -645,7 +663,8 @@ half_free(struct conn *c)
 static void
 conn_free(struct conn *c)
 {
-	nwaiting -= c->phase == WAITING;
+	nconns--;
+	count(c, c->phase, BIRTH);
 	list_del(c);
 	half_free(c);
 	io_close(&c->io);
@@ -1583,6 +1602,35 @@ on_parked(struct conn *c)
 }
 
 static void
+node_key(struct node *n, struct key *k)
+{
+	if (n->key)
+		n->key->parked -= n->u.parked.n;
+	if (k)
+		k->parked += n->u.parked.n;
+	n->key = k;
+}
+
+/* May the agent of h park a connection at n?  What n has parked itself does
+ * not count, since this one may take its place. */
+static int
+may_park(struct conn *c, const struct node *n, const struct hello *h,
+    const struct key *k)
+{
+	long others = !k ? 0 : k->parked - (n->key == k ? n->u.parked.n : 0);
+
+	if (h->slot >= cfg.parked)
+		refuse(c, C_LIMIT, "a node may park %ld connections here "
+		    "(--parked)", cfg.parked);
+	else if (others + h->slot >= cfg.key_parked)
+		refuse(c, C_LIMIT, "the key %s has %ld connections parked "
+		    "(--key-parked)", k->secret.name, others);
+	else
+		return 1;
+	return 0;
+}
+
+static void
 agent_hello(struct conn *c, const struct hello *h, struct key *k)
 {
 	struct node *n = node_get(h->node);
@@ -1593,11 +1641,13 @@ agent_hello(struct conn *c, const struct hello *h, struct key *k)
 	}
 	list_del(c);
 	attach(c, n);
+	if (!may_park(c, n, h, k))
+		return;
 	if (n->agents && !key_may_follow(k, n->key)) {
 		refuse(c, C_EXISTS, "another key holds the node %s", n->id);
 		return;
 	}
-	n->key = k;
+	node_key(n, k);
 	c->run = h->run;
 	c->slot = h->slot;
 	if (!n->agents || (c->run && c->run == n->run) ||
@@ -1769,9 +1819,9 @@ wait_parked(struct conn *c, int ms)
 	/* who has left takes no place from those who are here */
 	if (c->io.ready & IO_H)
 		drop(c, "the client gave up");
-	else if (!again && n->queue->waiting.n >= MAX_WAITING)
-		refuse(c, C_BUSY, "%d clients wait for %s already, try later",
-		    MAX_WAITING, n->id);
+	else if (!again && n->queue->waiting.n >= cfg.waiting)
+		refuse(c, C_BUSY, "%ld clients wait for %s already "
+		    "(--waiting), try later", cfg.waiting, n->id);
 	else if (!again && nwaiting >= max_waiting)
 		refuse(c, C_BUSY, "%d clients wait for nodes already, try "
 		    "later", nwaiting);
@@ -1798,6 +1848,11 @@ pair(struct conn *c)
 	list_del(c);
 	if (c->half && c->half->key && c->half->key->gone) {
 		refuse(c, C_DENIED, "its key was removed");
+		return;
+	}
+	if (n->agents - n->u.parked.n >= cfg.sessions) {
+		refuse(c, C_BUSY, "%s has %d sessions (--sessions), try later",
+		    n->id, n->agents - n->u.parked.n);
 		return;
 	}
 	while (n->u.parked.n && !last) {
@@ -1834,12 +1889,20 @@ client_hello(struct conn *c, const struct hello *h, struct key *k)
 	struct node *n;
 
 	c->early = c->ssh = h->early;
+	if (k && k->clients >= cfg.key_sessions) {
+		refuse(c, C_BUSY, "the key %s has %d sessions, or clients "
+		    "that wait for one (--key-sessions), try later",
+		    k->secret.name, k->clients);
+		return;
+	}
 	if ((k && half_get(c) < 0) || !(n = node_get(h->node))) {
 		no_memory(c);
 		return;
 	}
-	if (k)
+	if (k) {
 		c->half->key = k;
+		k->clients++;
+	}
 	list_del(c);
 	attach(c, n);
 	c->run = next_id++;
@@ -1922,10 +1985,31 @@ on_called(struct conn *a)
 	}
 }
 
+/* The last eighth of all connections is for agents that are known, by their
+ * key or from before: a full server still lets them back in. */
+static int
+crowded(const struct hello *h, const struct key *k)
+{
+	const struct node *n;
+
+	if (nconns <= cfg.connections - cfg.connections / 8)
+		return 0;
+	if (h->role != R_AGENT)
+		return 1;
+	return !k && (!(n = node_find(h->node)) || !(n->agents || n->seen));
+}
+
 static void
 welcome(struct conn *c, const struct hello *h, struct key *k)
 {
-	(h->role == R_AGENT ? agent_hello : client_hello)(c, h, k);
+	if (crowded(h, k)) {
+		c->early = c->ssh = h->early;
+		refuse(c, C_LIMIT, "the server is full (--connections), try "
+		    "later");
+	} else if (h->role == R_AGENT)
+		agent_hello(c, h, k);
+	else
+		client_hello(c, h, k);
 }
 
 /* Proves that we know the peer's key, and asks for as much.  One that we do
@@ -2035,8 +2119,8 @@ on_proof(struct conn *c)
 
 /* server: accept */
 
-/* No descriptor for a newcomer: the stranger that has kept us waiting the
- * longest makes room, or nobody is accepted for a moment. */
+/* No room for a newcomer: the stranger that has kept us waiting the longest
+ * makes some, or nobody is accepted for a moment. */
 static void
 full(struct io *io)
 {
@@ -2048,7 +2132,12 @@ full(struct io *io)
 		io_again(io);
 		return;
 	}
-	if (reactor_now() - said >= 1000)
+	if (reactor_now() - said < 1000)
+		;
+	else if (nconns >= cfg.connections)
+		say_log("%d connections: not accepting for %d ms (raise "
+		    "--connections)", nconns, PAUSE);
+	else
 		say_log("out of descriptors or memory: not accepting for %d ms "
 		    "(raise LimitNOFILE or ulimit -n)", PAUSE);
 	said = reactor_now() - said >= 1000 ? reactor_now() : said;
@@ -2078,10 +2167,12 @@ turned_away(const struct peer *p, unsigned door)
 		    peer_str(p), cfg.source_startups);
 		return 1;
 	}
-	if (strangers.n >= cfg.startups) {
+	if (strangers.n && (strangers.n >= cfg.startups ||
+	    nconns >= cfg.connections)) {
 		noise(N_REFUSAL, "refused %s: %d connections have not said "
-		    "who they are (--startups)",
-		    peer_str(&strangers.head->peer), strangers.n);
+		    "who they are (%s)", peer_str(&strangers.head->peer),
+		    strangers.n, strangers.n >= cfg.startups ? "--startups" :
+		    "--connections");
 		drop(strangers.head, "made room");
 	}
 	return 0;
@@ -2101,6 +2192,10 @@ on_listen(struct io *io)
 		return;
 	io_expired(io);
 	for (i = 0; i < MAX_ACCEPT; i++) {
+		if (nconns >= cfg.connections && !strangers.n) {
+			full(io);
+			return;
+		}
 		len = sizeof ss;
 		fd = net_accept(io->fd, (struct sockaddr *)&ss, &len);
 		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -2360,18 +2455,34 @@ on_beat(struct io *io)
 }
 
 static void
-daemon_start(void)
+at_least(long *v, long n, long min)
 {
-	long n = proc_raise();
+	if (!*v)
+		*v = n > min ? n : min;
+}
 
-	is_daemon = 1;
+/* What was not set follows from how many descriptors there are. */
+static void
+limits(long n)
+{
+	long *all = &cfg.connections;
+
 	max_waiting = n / 4;
-	if (!cfg.startups)
-		cfg.startups = n / 2 > 3 ? n / 2 : 3;
-	if (!cfg.source_startups)
-		cfg.source_startups = cfg.startups / 3 * 2;
+	at_least(&cfg.startups, n / 2, 3);
+	at_least(&cfg.source_startups, cfg.startups / 3 * 2, 1);
 	if (cfg.source_startups > UINT16_MAX)
 		cfg.source_startups = UINT16_MAX;
+	at_least(all, n > 2 * FILES ? n - FILES : n, 1);
+	at_least(&cfg.key_parked, *all / 2, 16);
+	at_least(&cfg.sessions, *all / 8, 16);
+	at_least(&cfg.key_sessions, *all / 4, 16);
+}
+
+static void
+daemon_start(void)
+{
+	is_daemon = 1;
+	limits(proc_raise());
 	io_init(&beat);
 	io_init(&drained);
 	if (io_add(&beat, -1, on_beat) < 0 || io_add(&drained, -1, finish) < 0)
@@ -3814,10 +3925,22 @@ static const struct option {
 	    "let only those in whose key FILE has" },
 	{ "strict-reload", NULL, SERVER, O_FLAG, &cfg.strict, 0, 0,
 	    "SIGHUP also ends the sessions of removed keys" },
+	{ "connections", "N", SERVER, O_NUM, &cfg.connections, 8, INT_MAX,
+	    "connections in all (what descriptors allow)" },
 	{ "startups", "N", SERVER, O_NUM, &cfg.startups, 3, INT_MAX,
 	    "strangers at a time (half of the descriptors)" },
 	{ "source-startups", "N", SERVER, O_NUM, &cfg.source_startups, 1,
 	    UINT16_MAX, "of them from one address (two thirds)" },
+	{ "parked", "N", SERVER, O_NUM, &cfg.parked, 1, MAX_SPARE,
+	    "parked connections of a node (64)" },
+	{ "key-parked", "N", SERVER, O_NUM, &cfg.key_parked, 1, INT_MAX,
+	    "of a key (half of --connections)" },
+	{ "waiting", "N", SERVER, O_NUM, &cfg.waiting, 1, INT_MAX,
+	    "clients that wait for a node (64)" },
+	{ "sessions", "N", SERVER, O_NUM, &cfg.sessions, 1, INT_MAX,
+	    "sessions of a node (1/8 of --connections)" },
+	{ "key-sessions", "N", SERVER, O_NUM, &cfg.key_sessions, 1, INT_MAX,
+	    "sessions of a client's key (1/4)" },
 	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
 	    0, "the rendezvous server (port 8443)" },
 	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,
