@@ -188,10 +188,21 @@ struct target {			/* a name to dial */
 	struct sockaddr_storage addr[MAX_ADDRS];
 	int n, good;		/* addresses, and which worked last */
 	int numeric;
-	struct io io;		/* the answers of a lookup under way */
-	int pid;
-	size_t got;
+	struct io io;		/* added: a lookup is under way, until then */
+	unsigned asked;		/* how often */
 	char why[80];		/* why there are none */
+};
+
+struct query {			/* to the process that looks names up */
+	int which;		/* 0: server, 1: sshd */
+	unsigned asked;
+};
+
+struct answer {
+	struct query q;
+	int n;			/* of addr, or 0 and why */
+	char why[80];
+	struct sockaddr_storage addr[MAX_ADDRS];
 };
 
 /* in the order in which they happen */
@@ -258,7 +269,7 @@ static struct {
 	const char *host[MAX_HOSTS];
 	int nhost;
 	const char *server, *ssh_host, *exec, *identity;
-	const char *key, *keys, *allow, *source;
+	const char *key, *keys, *allow, *source, *user, *try;
 	long port, ssh_port, spare, drain, wait;
 	long connections, startups, source_startups;
 	long parked, key_parked, waiting, sessions, key_sessions;
@@ -272,6 +283,7 @@ static int nconns;			/* connections, in any phase */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
 static struct list strangers;		/* HELLO, PROOF; oldest at the head */
 static uint16_t startups[SOURCES];	/* of them, by hash of the address */
+static struct list leaving;		/* LINGER */
 static struct target server, sshd;
 static unsigned char sip_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
@@ -389,14 +401,15 @@ noise(enum noise_kind k, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* sd_notify(3)'s datagram */
+/* The socket of sd_notify(3), for as long as we run: no other can be had
+ * later. */
+static int notify_fd = -1;
+
 static void
-notify(const char *fmt, ...)
+notify_open(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un sa;
-	char b[256];
-	va_list ap;
 	size_t n;
 	int fd;
 
@@ -409,15 +422,29 @@ notify(const char *fmt, ...)
 	memcpy(sa.sun_path, path, n);
 	if (*path == '@')
 		sa.sun_path[0] = '\0';
+	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0)
+		return;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	net_blocking(fd, 0);
+	if (connect(fd, (struct sockaddr *)&sa,
+	    offsetof(struct sockaddr_un, sun_path) + n) == 0)
+		notify_fd = fd;
+	else
+		close(fd);
+}
+
+static void
+notify(const char *fmt, ...)
+{
+	char b[256];
+	va_list ap;
+
+	if (notify_fd < 0)
+		return;
 	va_start(ap, fmt);
 	vsnprintf(b, sizeof b, fmt, ap);
 	va_end(ap);
-	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0)
-		return;
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	sendto(fd, b, strlen(b), 0, (struct sockaddr *)&sa,
-	    offsetof(struct sockaddr_un, sun_path) + n);
-	close(fd);
+	send(notify_fd, b, strlen(b), MSG_NOSIGNAL);
 }
 
 static const char *
@@ -795,7 +822,7 @@ expired(struct conn *c)
 static void
 linger(struct conn *c)
 {
-	list_del(c);
+	list_add(&leaving, c);
 	c->run = 0;
 	shutdown(c->io.fd, SHUT_WR);
 	enter(c, LINGER);
@@ -1115,14 +1142,15 @@ attach(struct conn *c, struct node *n)
 
 static char private_buf[KEYS_LEN];	/* what stdio has read ahead */
 
-/* Opens a file that nobody else may read, one at a time.  NULL: *why has a
- * sentence. */
+/* Opens a file that nobody else may read, one at a time: path, which is called
+ * name in dir.  NULL: *why has a sentence. */
 static FILE *
-private_open(const char *path, char *why, size_t size)
+private_open(const char *path, int dir, const char *name, char *why,
+    size_t size)
 {
 	struct stat st;
 	FILE *f;
-	int fd = open(path, O_RDONLY | O_NONBLOCK);
+	int fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 
 	*why = '\0';
 	if (fd < 0 || fstat(fd, &st) < 0)
@@ -1136,7 +1164,6 @@ private_open(const char *path, char *why, size_t size)
 		snprintf(why, size, "others can read %s: chmod %s %s", path,
 		    st.st_uid == geteuid() ? "600" : "640", path);
 	if (!*why) {
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		if ((f = fdopen(fd, "r"))) {
 			setvbuf(f, private_buf, _IOFBF, sizeof private_buf);
 			return f;
@@ -1161,6 +1188,8 @@ static struct key **keys;		/* by name */
 static size_t nkeys;
 static struct key *removed;
 static struct key unknown;		/* stands for each that we have not */
+static int keys_dir = -1;		/* where --keys is, */
+static const char *keys_name;		/* under that name */
 
 static int
 key_allows(const struct key *k, enum role role, const char *node)
@@ -1178,10 +1207,43 @@ key_may_follow(const struct key *k, const struct key *old)
 }
 
 static int
-by_name(const void *a, const void *b)
+by_name(const struct key *a, const struct key *b)
 {
-	return strcmp((*(struct key *const *)a)->secret.name,
-	    (*(struct key *const *)b)->secret.name);
+	return strcmp(a->secret.name, b->secret.name);
+}
+
+/* Lets the key at i sink to where it belongs in a heap of n. */
+static void
+keys_sift(struct key **list, size_t i, size_t n)
+{
+	struct key *k = list[i];
+	size_t j;
+
+	for (; (j = 2 * i + 1) < n; i = j) {
+		j += j + 1 < n && by_name(list[j], list[j + 1]) < 0;
+		if (by_name(k, list[j]) >= 0)
+			break;
+		list[i] = list[j];
+	}
+	list[i] = k;
+}
+
+/* Heapsort, since qsort(3) asks some systems for files and memory, which the
+ * sandbox would not give. */
+static void
+keys_sort(struct key **list, size_t n)
+{
+	struct key *k;
+	size_t i;
+
+	for (i = n / 2; i--;)
+		keys_sift(list, i, n);
+	while (n-- > 1) {
+		k = list[n];
+		list[n] = list[0];
+		list[0] = k;
+		keys_sift(list, 0, n);
+	}
 }
 
 /* Where the entries of that name begin. */
@@ -1332,7 +1394,7 @@ keys_load(char *why, size_t size)
 	FILE *f;
 	int at;
 
-	if (!(f = private_open(cfg.keys, why, size)))
+	if (!(f = private_open(cfg.keys, keys_dir, keys_name, why, size)))
 		return -1;
 	at = keys_read(f, &list, &n, &bad);
 	if (at)
@@ -1341,10 +1403,9 @@ keys_load(char *why, size_t size)
 		snprintf(why, size, "%s: %s", cfg.keys, strerror(errno));
 	at |= ferror(f);
 	private_close(f);
-	if (n)
-		qsort(list, n, sizeof *list, by_name);
+	keys_sort(list, n);
 	for (i = 1; !at && i < n; i++)
-		if (!by_name(&list[i - 1], &list[i]) && mac_differs(
+		if (!by_name(list[i - 1], list[i]) && mac_differs(
 		    list[i - 1]->secret.key, list[i]->secret.key)) {
 			snprintf(why, size, "%s: the key %s has two secrets",
 			    cfg.keys, list[i]->secret.name);
@@ -2167,15 +2228,33 @@ turned_away(const struct peer *p, unsigned door)
 		    peer_str(p), cfg.source_startups);
 		return 1;
 	}
-	if (strangers.n && (strangers.n >= cfg.startups ||
-	    nconns >= cfg.connections)) {
+	if (strangers.n >= cfg.startups) {
 		noise(N_REFUSAL, "refused %s: %d connections have not said "
-		    "who they are (%s)", peer_str(&strangers.head->peer),
-		    strangers.n, strangers.n >= cfg.startups ? "--startups" :
-		    "--connections");
+		    "who they are (--startups)",
+		    peer_str(&strangers.head->peer), strangers.n);
 		drop(strangers.head, "made room");
 	}
 	return 0;
+}
+
+/* When all connections are in use (--connections) whoever was refused already
+ * makes room, or who has not said a word for the longest time. */
+static struct conn *
+weakest(void)
+{
+	return leaving.n ? leaving.head : strangers.head;
+}
+
+static void
+make_room(void)
+{
+	struct conn *c = weakest();
+
+	if (nconns < cfg.connections || !c)
+		return;
+	noise(N_REFUSAL, "dropped %s: all %d connections are in use "
+	    "(--connections)", peer_str(&c->peer), nconns);
+	drop(c, "made room");
 }
 
 static void
@@ -2192,7 +2271,7 @@ on_listen(struct io *io)
 		return;
 	io_expired(io);
 	for (i = 0; i < MAX_ACCEPT; i++) {
-		if (nconns >= cfg.connections && !strangers.n) {
+		if (nconns >= cfg.connections && !weakest()) {
 			full(io);
 			return;
 		}
@@ -2213,6 +2292,7 @@ on_listen(struct io *io)
 				continue;
 			}
 		}
+		make_room();
 		if (fd < 0 || !(c = conn_new(fd))) {
 			full(io);
 			return;
@@ -2478,10 +2558,47 @@ limits(long n)
 	at_least(&cfg.key_sessions, *all / 4, 16);
 }
 
+/* Root's rights end here. */
+static void
+become(void)
+{
+	if (cfg.user && geteuid() != 0)
+		die(X_USAGE, "--user: only root can become another user");
+	if (cfg.user && proc_user(cfg.user) < 0)
+		die(errno ? X_FAIL : X_USAGE, errno ? "cannot become %s:" :
+		    "--user: there is no user %s", cfg.user);
+	proc_hide();
+}
+
+/* And here all the others that are not needed any more.  Returns a descriptor
+ * of dir, or -1. */
+static int
+confine(int dial, const char *dir)
+{
+	const char *what;
+	int fd;
+
+	if (cfg.exec) {
+		say_log("not confined, as what --exec runs would be");
+		return -1;
+	}
+	if ((fd = proc_confine(dial, dir, &what)) < 0 && dir)
+		die(X_USAGE, "%s:", dir);
+	if (what)
+		say_log("confined by %s", what);
+	else
+		say_log("not confined: this system or build has nothing for "
+		    "it");
+	if (cfg.try)
+		die(proc_try(cfg.try, fd) < 0 ? 0 : X_FAIL, "%s:", cfg.try);
+	return fd;
+}
+
 static void
 daemon_start(void)
 {
 	is_daemon = 1;
+	notify_open();
 	limits(proc_raise());
 	io_init(&beat);
 	io_init(&drained);
@@ -2495,15 +2612,21 @@ daemon_start(void)
 static void
 keys_start(void)
 {
-	char why[PATH_MAX + 200];
+	char why[PATH_MAX + 200], dir[PATH_MAX] = ".";
+	const char *slash = cfg.keys ? strrchr(cfg.keys, '/') : NULL;
 
+	keys_name = slash ? slash + 1 : cfg.keys;
+	if (slash)
+		snprintf(dir, sizeof dir, "%.*s", (int)(slash - cfg.keys) +
+		    (slash == cfg.keys), cfg.keys);
+	become();
+	keys_dir = confine(0, cfg.keys ? dir : NULL);
 	if (!cfg.keys) {
 		say_log("no keys: whoever gets here may be any node and reach "
 		    "any (see --keys in mssh(1))");
 		return;
 	}
 	sys_random(unknown.secret.key, sizeof unknown.secret.key);
-	proc_hide();
 	if (keys_load(why, sizeof why) < 0)
 		die(X_USAGE, "%s", why);
 	say_log("%zu keys read from %s", nkeys, cfg.keys);
@@ -2516,13 +2639,13 @@ run_server(void)
 	int i;
 
 	daemon_start();
-	keys_start();
 	started = reactor_now();
 	if (!cfg.nhost)
 		cfg.host[cfg.nhost++] = "0.0.0.0";
 	if (!listen_inherited())
 		for (i = 0; i < cfg.nhost; i++)
 			listen_host(cfg.host[i]);
+	keys_start();
 	notify("READY=1");
 	on_beat(&beat);
 	if (reactor_run() < 0)
@@ -2688,10 +2811,7 @@ lookup_done(struct target *t)
 	struct conn *c;
 	int i;
 
-	io_close(&t->io);
-	if (t->pid > 0)
-		kill(t->pid, SIGKILL);
-	t->pid = 0;
+	io_del(&t->io);
 	t->good = 0;
 	for (i = lookups.n; i > 0; i--) {
 		c = lookups.head;
@@ -2708,79 +2828,131 @@ lookup_done(struct target *t)
 	}
 }
 
-/* The child sends addresses, or an AF_UNSPEC one that carries a sentence. */
 static void
-on_answer(struct io *io)
+on_late(struct io *io)
 {
 	struct target *t = (struct target *)((char *)io -
 	    offsetof(struct target, io));
-	char *b = (char *)t->addr;
-	ssize_t n = 0;
 
-	if (io_expired(io)) {
-		snprintf(t->why, sizeof t->why,
-		    "its name server does not answer");
-		t->n = 0;
-		lookup_done(t);
+	if (!io_expired(io))
 		return;
-	}
-	while (t->got < sizeof t->addr &&
-	    (n = read(io->fd, b + t->got, sizeof t->addr - t->got)) > 0)
-		t->got += n;
-	if (t->got < sizeof t->addr && n < 0 && errno == EAGAIN) {
-		io->ready &= ~IO_R;
-		return;
-	}
-	t->n = t->got / sizeof t->addr[0];
-	if (t->n && t->addr[0].ss_family == AF_UNSPEC) {
-		snprintf(t->why, sizeof t->why, "%.70s", b + 8);
-		t->n = 0;
-	}
+	snprintf(t->why, sizeof t->why, "its name server does not answer");
 	lookup_done(t);
 }
 
-/* Resolution blocks, so a child does it (getaddrinfo(3) has no deadline). */
-static void
-lookup_child(struct target *t, int fd)
-{
-	int e = resolve(t, 0);
+static struct io resolver;		/* the socket to it */
+static struct answer answer_in;
+static size_t answer_got;
 
-	if (e) {
-		t->n = 1;
-		memset(&t->addr[0], 0, sizeof t->addr[0]);
-		snprintf((char *)t->addr + 8, 70, "%s", gai_strerror(e));
+static void
+on_answer(struct io *io)
+{
+	struct answer *a = &answer_in;
+	struct target *t;
+	ssize_t n = 0;
+
+	while (answer_got < sizeof *a && (n = recv(io->fd,
+	    (char *)a + answer_got, sizeof *a - answer_got, 0)) > 0)
+		answer_got += n;
+	if (answer_got < sizeof *a) {
+		if (n == 0 || errno != EAGAIN)
+			die(X_FAIL, "the process that looks names up has "
+			    "ended");
+		io->ready &= ~IO_R;
+		return;
 	}
-	_exit(write(fd, t->addr, t->n * sizeof t->addr[0]) < 0);
+	answer_got = 0;
+	io_again(io);
+	t = a->q.which ? &sshd : &server;
+	if (!t->io.added || a->q.asked != t->asked)
+		return;			/* too late */
+	t->n = a->n;
+	memcpy(t->addr, a->addr, sizeof t->addr);
+	snprintf(t->why, sizeof t->why, "%.79s", a->why);
+	lookup_done(t);
+}
+
+/* Resolution blocks, and getaddrinfo(3) has no deadline, so each has a process
+ * of its own. */
+static void
+look_up(int fd, const struct query *q)
+{
+	struct target *t = q->which ? &sshd : &server;
+	struct answer a;
+	int e;
+
+	signal(SIGALRM, SIG_DFL);
+	alarm(10);
+	memset(&a, 0, sizeof a);
+	a.q = *q;
+	if ((e = resolve(t, 0)))
+		snprintf(a.why, sizeof a.why, "%s", gai_strerror(e));
+	else
+		a.n = t->n;
+	memcpy(a.addr, t->addr, sizeof a.addr);
+	_exit(send(fd, &a, sizeof a, MSG_NOSIGNAL) < 0);
+}
+
+/* What they come from is older than the sandbox, which leaves no files and no
+ * processes.  It lives as long as we hold the other end of its socket. */
+static void
+resolver_main(int fd)
+{
+	struct query q;
+
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
+	net_blocking(fd, 1);
+	while (recv(fd, &q, sizeof q, MSG_WAITALL) == (ssize_t)sizeof q)
+		if (fork() == 0)
+			look_up(fd, &q);
+	_exit(0);
+}
+
+static int
+resolver_start(void)
+{
+	int p[2], pid;
+
+	if (resolver.added)
+		return 0;
+	io_init(&resolver);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
+		return -1;
+	fcntl(p[0], F_SETFD, FD_CLOEXEC);
+	net_blocking(p[0], 0);
+	if (io_add(&resolver, p[0], on_answer) < 0)
+		goto bad;
+	if ((pid = proc_fork()) == 0) {
+		proc_keep(p[1]);
+		resolver_main(p[1]);
+	}
+	if (pid > 0) {
+		close(p[1]);
+		return 0;
+	}
+	io_del(&resolver);
+bad:
+	close(p[0]);
+	close(p[1]);
+	return -1;
 }
 
 static void
 lookup(struct target *t)
 {
-	int p[2];
+	struct query q = { t == &sshd, t->asked + 1 };
 
 	if (t->io.added)
 		return;
-	t->got = 0;
-	snprintf(t->why, sizeof t->why, "the resolver failed");
-	if (pipe(p) < 0)
-		goto bad;
-	fcntl(p[0], F_SETFD, FD_CLOEXEC);
-	net_blocking(p[0], 0);
-	if (io_add(&t->io, p[0], on_answer) < 0 || (t->pid = proc_fork()) < 0) {
-		io_del(&t->io);
-		close(p[0]);
-		close(p[1]);
-		t->io.fd = -1;
-		goto bad;
+	t->asked++;
+	if (io_add(&t->io, -1, on_late) == 0 && resolver_start() == 0 &&
+	    send(resolver.fd, &q, sizeof q, MSG_NOSIGNAL) == sizeof q) {
+		io_after(&t->io, 10000);
+		return;
 	}
-	if (t->pid == 0) {
-		proc_keep(p[1]);
-		lookup_child(t, p[1]);
-	}
-	close(p[1]);
-	io_after(&t->io, 10000);
-	return;
-bad:
 	snprintf(t->why, sizeof t->why, "%s", strerror(errno));
 	lookup_done(t);
 }
@@ -3240,10 +3412,6 @@ on_sigchld(int sig)
 
 	(void)sig;
 	while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
-		if (pid == server.pid)
-			server.pid = 0;
-		if (pid == sshd.pid)
-			sshd.pid = 0;
 		for (c = live.head, i = live.n; i > 0; i--, c = c->next)
 			if (c->half->pid == pid)
 				break;
@@ -3470,6 +3638,10 @@ run_agent(void)
 	reactor_signal(SIGINT, on_agent_term);
 	reactor_signal(SIGHUP, redial);
 	reactor_signal(SIGCHLD, on_sigchld);
+	become();
+	if ((!server.numeric || !sshd.numeric) && resolver_start() < 0)
+		die(X_FAIL, "cannot start the process that looks names up:");
+	confine(1, NULL);
 	notify("READY=1\nSTATUS=dialling %s", target_str(&server));
 	on_beat(&beat);
 	io_after(&retry, 0);
@@ -3805,7 +3977,7 @@ key_load(void)
 	if (!path)
 		return;
 	proc_hide();
-	if (!(f = private_open(path, why, sizeof why)))
+	if (!(f = private_open(path, AT_FDCWD, path, why, sizeof why)))
 		die(X_USAGE, "%s", why);
 	while (r < 0 && fgets(line, sizeof line, f)) {
 		if (!*(p = blanks(line)) || *p == '#')
@@ -3963,8 +4135,11 @@ static const struct option {
 	    "hand the socket to ssh (ProxyUseFdpass) and exit" },
 	{ "identity", "FILE", SSH, O_STR, &cfg.identity, 0, 0,
 	    "ssh's -i" },
+	{ "user", "NAME", SERVER | AGENT, O_STR, &cfg.user, 0, 0,
+	    "become that user, where root starts it" },
 	{ "verbose", NULL, SERVER | AGENT, O_FLAG, &cfg.verbose, 0, 0,
 	    "log every step" },
+	{ "self-test", "WHAT", SERVER | AGENT, O_STR, &cfg.try, 0, 0, NULL },
 };
 
 static int run_ssh(void);
@@ -4011,7 +4186,7 @@ usage(FILE *f, int code)
 	}
 	fprintf(f, "usage: %s\n%s\n", role->usage, role->help);
 	for (o = options; o < options + LEN(options); o++) {
-		if (!(o->roles & role->bit))
+		if (!(o->roles & role->bit) || !o->help)
 			continue;
 		snprintf(b, sizeof b, "--%s%s%s", o->name, o->arg ? " " : "",
 		    o->arg ? o->arg : "");
@@ -4243,7 +4418,8 @@ main(int argc, char *argv[])
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		usage(stdout, 0);
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("mssh %s (%s)\n", VERSION, reactor_name);
+		printf("mssh %s (%s, %s)\n", VERSION, reactor_name,
+		    confine_name);
 		return 0;
 	}
 	for (i = 0; i < LEN(roles); i++)

@@ -22,7 +22,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +39,12 @@
 # include <sys/stat.h>
 #endif
 #ifdef __linux__
+# include <sys/mman.h>
 # include <sys/prctl.h>
+# include <sys/syscall.h>
+#endif
+#ifdef __FreeBSD__
+# include <sys/capsicum.h>
 #endif
 #ifdef __APPLE__
 # include <sys/random.h>
@@ -989,6 +996,341 @@ proc_spawn(const char *cmd, int fd, char *const env[])
 	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1)
 		execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
 	_exit(127);
+}
+
+/* confinement */
+
+int
+proc_user(const char *name)
+{
+	struct passwd *pw;
+
+	errno = 0;
+	if (!(pw = getpwnam(name)))
+		return -1;
+	if (initgroups(name, pw->pw_gid) < 0 || setgid(pw->pw_gid) < 0 ||
+	    setuid(pw->pw_uid) < 0)
+		return -1;
+	errno = EPERM;		/* who can come back has not left */
+	return pw->pw_uid && setuid(0) == 0 ? -1 : 0;
+}
+
+int
+proc_try(const char *what, int dir)
+{
+	struct sockaddr_in sa;
+	int fd = -1;
+
+	memset(&sa, 0, sizeof sa);
+	sa.sin_family = AF_INET;
+	sa.sin_port = htons(9);
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (!strcmp(what, "open"))
+		fd = open("/etc/passwd", O_RDONLY);
+	else if (!strcmp(what, "outside"))
+		fd = openat(dir, "/etc/passwd", O_RDONLY);
+	else if (!strcmp(what, "write"))
+		fd = openat(dir, "new", O_WRONLY | O_CREAT, 0600);
+	else if (!strcmp(what, "connect"))
+		fd = net_dial((struct sockaddr *)&sa, sizeof sa, NULL, 0);
+	else if (!strcmp(what, "unix"))
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	else if (!strcmp(what, "fork"))
+		fd = fork();
+	else if (!strcmp(what, "exec"))
+		execl("/bin/true", "true", (char *)NULL);
+	else if (!strcmp(what, "map"))
+		fd = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE |
+		    MAP_ANON, -1, 0) == MAP_FAILED ? -1 : 0;
+	return fd < 0 ? -1 : 0;
+}
+
+#if defined(__linux__) && !defined(NO_SANDBOX)
+
+/* Landlock, see landlock(7).  Built by hand, as musl has no linux/landlock.h,
+ * and the numbers are the same for all architectures that we know. */
+enum {
+	LL_CREATE = 444, LL_ADD, LL_RESTRICT,
+	LL_VERSION = 1, LL_BENEATH = 1,
+	LL_READ_FILE = 1 << 2,
+	LL_NET = 3			/* to bind and to connect, TCP */
+};
+
+/* Everything in the file system that a version of Landlock can forbid. */
+static const uint64_t ll_fs[] = {
+	0, 0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff
+};
+
+static int
+landlock(int dial, int dir)
+{
+	struct {
+		uint64_t fs, net;
+	} a = { 0, 0 };
+	struct {
+		uint64_t may;
+		int32_t fd;
+	} in = { LL_READ_FILE, dir };
+	long v = syscall(LL_CREATE, NULL, 0L, (long)LL_VERSION);
+	int fd, r = -1;
+
+	if (v <= 0)
+		return -1;
+	a.fs = ll_fs[v < 5 ? v : 5];
+	a.net = v >= 4 && !dial ? LL_NET : 0;
+	fd = syscall(LL_CREATE, &a, v >= 4 ? 16L : 8L, 0L);
+	if (fd < 0)
+		return -1;
+	if (dir < 0 || syscall(LL_ADD, fd, (long)LL_BENEATH, &in, 0L) == 0)
+		r = syscall(LL_RESTRICT, fd, 0L);
+	close(fd);
+	return r;
+}
+
+# if defined(__x86_64__) && !defined(__ILP32__)
+#  define ARCH 0xc000003e		/* AUDIT_ARCH_X86_64 */
+# elif defined(__aarch64__) && !defined(__ILP32__) && !defined(__AARCH64EB__)
+#  define ARCH 0xc00000b7		/* AUDIT_ARCH_AARCH64 */
+# endif
+
+# ifdef ARCH
+
+const char confine_name[] = "seccomp, Landlock";
+
+/* The system calls that are left, and who needs them.  Those that a libc may
+ * choose instead (for another kernel, another malloc) stand beside them. */
+enum { KEYS = 1, DIAL = 2 };		/* only with a directory, with dial */
+
+struct rule {
+	int nr, who;
+	struct {
+		unsigned char arg;
+		uint32_t mask, value;	/* (arg & mask) == value */
+	} if_[2];
+};
+
+#define ALWAYS { { 0, 0, 0 }, { 0, 0, 0 } }
+#define IF(arg, mask, value) { { arg, mask, value }, { 0, 0, 0 } }
+#define ALL 0xffffffff
+/* open(2)'s flags that change nothing; O_LARGEFILE is another bit for each */
+#define READING (uint32_t)(O_NONBLOCK | O_CLOEXEC | 0x8000 | 0x20000)
+
+static const struct rule rules[] = {
+	/* sockets, ducts, hear(), on_signal(), messages */
+	{ SYS_read, 0, ALWAYS },
+	{ SYS_write, 0, ALWAYS },
+	{ SYS_writev, 0, ALWAYS },		/* musl's stdio */
+	{ SYS_splice, 0, ALWAYS },
+	{ SYS_recvfrom, 0, ALWAYS },
+	/* no address, so it goes where the socket is connected to */
+	{ SYS_sendto, 0, IF(5, ALL, 0) },
+	{ SYS_accept4, 0, ALWAYS },
+	{ SYS_shutdown, 0, ALWAYS },
+	{ SYS_close, 0, ALWAYS },
+	{ SYS_getsockopt, 0, ALWAYS },
+	{ SYS_setsockopt, 0, ALWAYS },
+	{ SYS_getsockname, 0, ALWAYS },
+	/* pipe_take(), set_fd(), private_open() */
+	{ SYS_pipe2, 0, ALWAYS },
+	{ SYS_fcntl, 0, IF(1, ALL, F_SETFD) },
+	{ SYS_fcntl, 0, IF(1, ALL, F_GETFL) },
+	{ SYS_fcntl, 0, IF(1, ALL, F_SETFL) },
+	{ SYS_fcntl, 0, IF(1, ALL, F_SETPIPE_SZ) },
+	/* the loop */
+# ifdef SYS_epoll_wait
+	{ SYS_epoll_wait, 0, ALWAYS },
+# endif
+	{ SYS_epoll_pwait, 0, ALWAYS },
+	{ SYS_epoll_ctl, 0, ALWAYS },
+	{ SYS_timerfd_settime, 0, ALWAYS },
+	{ SYS_rt_sigreturn, 0, ALWAYS },
+	{ SYS_restart_syscall, 0, ALWAYS },
+	/* clocks, where the vDSO has none; vsay_log(); sys_random() */
+	{ SYS_clock_gettime, 0, ALWAYS },
+	{ SYS_gettimeofday, 0, ALWAYS },
+# ifdef SYS_poll
+	{ SYS_time, 0, ALWAYS },
+	{ SYS_poll, 0, ALWAYS },
+# endif
+	{ SYS_ppoll, 0, ALWAYS },
+	{ SYS_getrandom, 0, ALWAYS },
+	/* malloc(3) */
+	{ SYS_brk, 0, ALWAYS },
+	{ SYS_munmap, 0, ALWAYS },
+	{ SYS_mremap, 0, ALWAYS },
+	{ SYS_madvise, 0, ALWAYS },
+	{ SYS_mmap, 0, IF(2, PROT_EXEC, 0) },
+	{ SYS_mprotect, 0, IF(2, PROT_EXEC, 0) },
+	/* exit(3) */
+	{ SYS_exit_group, 0, ALWAYS },
+	/* signal(2) when the end begins */
+	{ SYS_rt_sigaction, 0, ALWAYS },
+	/* keys_load(): arg 0 becomes the directory */
+	{ SYS_openat, KEYS, { { 0, ALL, 0 }, { 2, ~READING, 0 } } },
+	{ SYS_fstat, KEYS, ALWAYS },
+	{ SYS_newfstatat, KEYS, IF(3, 0x1000, 0x1000) },/* AT_EMPTY_PATH */
+	{ SYS_lseek, KEYS, ALWAYS },
+	{ SYS_geteuid, KEYS, ALWAYS },
+	/* net_dial(), name_self(), on_sigchld() */
+	{ SYS_socket, DIAL, IF(0, ALL, AF_INET) },
+	{ SYS_socket, DIAL, IF(0, ALL, AF_INET6) },
+	{ SYS_bind, DIAL, ALWAYS },
+	{ SYS_connect, DIAL, ALWAYS },
+	{ SYS_uname, DIAL, ALWAYS },
+	{ SYS_wait4, DIAL, ALWAYS },
+	/* what is left of a call that strace(1) lets fail */
+	{ -1, 0, ALWAYS },
+};
+
+/* See seccomp(2) and the kernel's networking/filter; likewise by hand. */
+struct ins {
+	uint16_t code;
+	uint8_t yes, no;
+	uint32_t k;
+};
+
+enum { LD = 0x20, JEQ = 0x15, AND = 0x54, RET = 0x06 };
+#define KILL_PROCESS 0x80000000
+#define ALLOW 0x7fff0000
+
+static struct ins prog[512];
+static unsigned nprog;
+
+static void
+emit(int code, int yes, int no, uint32_t k)
+{
+	struct ins i = { code, yes, no, k };
+
+	assert(nprog < sizeof prog / sizeof *prog);
+	prog[nprog++] = i;
+}
+
+/* The kernel remembers (since 5.11) what is allowed whatever its arguments
+ * are: such a call costs no run of the program. */
+static void
+emit_rule(const struct rule *r, int dir)
+{
+	int n = 0, i;
+
+	while (n < 2 && r->if_[n].mask)
+		n++;
+	emit(LD, 0, 0, 0);			/* the number */
+	emit(JEQ, 0, 3 * n + 1, r->nr);
+	for (i = 0; i < n; i++) {
+		emit(LD, 0, 0, 16 + 8 * r->if_[i].arg);	/* its low half */
+		emit(AND, 0, 0, r->if_[i].mask);
+		emit(JEQ, 0, 3 * (n - 1 - i) + 1, r->nr == SYS_openat && !i ?
+		    (uint32_t)dir : r->if_[i].value);
+	}
+	emit(RET, 0, 0, ALLOW);
+}
+
+static int
+seccomp(int dial, int dir)
+{
+	struct {
+		unsigned short n;
+		struct ins *p;
+	} f = { 0, prog };
+	int who = (dial ? DIAL : 0) | (dir >= 0 ? KEYS : 0);
+	size_t i;
+
+	nprog = 0;
+	emit(LD, 0, 0, 4);			/* the architecture */
+	emit(JEQ, 1, 0, ARCH);
+	emit(RET, 0, 0, KILL_PROCESS);
+	for (i = 0; i < sizeof rules / sizeof *rules; i++)
+		if (!rules[i].who || rules[i].who & who)
+			emit_rule(&rules[i], dir);
+	emit(RET, 0, 0, KILL_PROCESS);
+	f.n = nprog;
+	/* SECCOMP_SET_MODE_FILTER; SPEC_ALLOW, as we run no foreign code that
+	 * would need the slow mitigations of kernels before 5.16 */
+	if (syscall(SYS_seccomp, 1L, 4L, &f) == 0)
+		return 0;
+	return prctl(PR_SET_SECCOMP, 2L, &f, 0L, 0L);
+}
+
+# else
+
+const char confine_name[] = "Landlock, no seccomp";
+
+static int
+seccomp(int dial, int dir)
+{
+	(void)dial, (void)dir;
+	return -1;
+}
+
+# endif
+
+static const char *
+confine(int dial, const char *path, int dir)
+{
+	static const char *const words[] = {
+		NULL, "seccomp", "Landlock", "seccomp and Landlock"
+	};
+	int how = 0;
+
+	(void)path;
+	prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L);
+	if (landlock(dial, dir) == 0)
+		how |= 2;
+	if (seccomp(dial, dir) == 0)
+		how |= 1;
+	return words[how];
+}
+
+#elif defined(__OpenBSD__) && !defined(NO_SANDBOX)
+
+const char confine_name[] = "pledge, unveil";
+
+static const char *
+confine(int dial, const char *path, int dir)
+{
+	(void)dial;
+	if (path && unveil(path, "r") < 0)
+		return NULL;
+	return pledge(dir >= 0 ? "stdio inet rpath" : "stdio inet", NULL) < 0 ?
+	    NULL : "pledge and unveil";
+}
+
+#elif defined(__FreeBSD__) && !defined(NO_SANDBOX)
+
+const char confine_name[] = "Capsicum";
+
+/* In capability mode nobody connects, so it is for the server alone. */
+static const char *
+confine(int dial, const char *path, int dir)
+{
+	(void)path, (void)dir;
+	return dial || cap_enter() < 0 ? NULL : "Capsicum";
+}
+
+#else
+
+const char confine_name[] = "no sandbox";
+
+static const char *
+confine(int dial, const char *path, int dir)
+{
+	(void)dial, (void)path, (void)dir;
+	return NULL;
+}
+
+#endif
+
+int
+proc_confine(int dial, const char *dir, const char **what)
+{
+	int fd = -1;
+
+	*what = NULL;
+	if (dir && (fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return -1;
+	proc_hide();
+	*what = confine(dial, dir, fd);
+	return fd;
 }
 
 /* ducts */

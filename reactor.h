@@ -54,6 +54,7 @@ void reactor_halt(void);
 int64_t reactor_now(void);		/* ms, counts suspend, once a turn */
 int reactor_signal(int sig, void (*fn)(int sig));  /* run from the loop */
 extern const char reactor_name[];	/* "epoll, splice", for --version */
+extern const char confine_name[];	/* "seccomp, Landlock", likewise */
 
 /* watchers */
 void io_init(struct io *);
@@ -96,6 +97,18 @@ int proc_raise(void);
 	/* raises the soft limit of descriptors, which proc_spawn() lowers again
 	 * in the child; returns how many there may be */
 void proc_hide(void);	/* no core dump, and no other process looks in */
+int proc_user(const char *name);
+	/* root becomes that user, with its groups, for good; 0, or -1: see
+	 * errno, which is 0 where there is no such user */
+int proc_confine(int dial, const char *dir, const char **what);
+	/* Gives up for good all that is not needed from here on: no program is
+	 * run, no process made, no file opened, and without dial no connection
+	 * either.  In dir, unless it is NULL, files can still be read: by
+	 * openat(2), through the descriptor that is returned, which is -1
+	 * where there is no dir (or, errno says, no such one).  *what says in
+	 * words by what it is confined. */
+int proc_try(const char *what, int dir);
+	/* for tests: tries what proc_confine() forbids; 0: it works */
 int proc_fork(void);
 	/* fork(2); the child has default signals and, of the descriptors that
 	 * are not close-on-exec, only what it had: call proc_keep() there */
