@@ -2855,10 +2855,13 @@ on_answer(struct io *io)
 	    (char *)a + answer_got, sizeof *a - answer_got, 0)) > 0)
 		answer_got += n;
 	if (answer_got < sizeof *a) {
-		if (n == 0 || errno != EAGAIN)
+		if (n == 0)
 			die(X_FAIL, "the process that looks names up has "
 			    "ended");
-		io->ready &= ~IO_R;
+		if (errno == EAGAIN)
+			io->ready &= ~IO_R;
+		else
+			io_again(io);
 		return;
 	}
 	answer_got = 0;
