@@ -47,10 +47,10 @@ verified()
 	return 1
 }
 
-# secure UNIT: exposure level 1.2 or less
+# secure UNIT [LEVEL]: exposure level LEVEL / 10 or less, 1.2 if not given
 secure()
 {
-	systemd-analyze security --offline=true --threshold=12 \
+	systemd-analyze security --offline=true --threshold="${2:-12}" \
 	    "$1" >"$T/security" 2>&1
 	rc=$?
 	note "$(sed -n 's/.*Overall/overall/p' "$T/security")"
@@ -247,6 +247,21 @@ ok 'a low port gets its capability' grep -q \
 ok 'the stop timeout follows --drain' grep -q '^TimeoutStopSec=610$' "$conf"
 ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a second run changes nothing' again server --port=443 --drain=600
+
+# With the socket enabled: in $D, so that nothing of it is left after.
+with_socket()
+{
+	cp systemd/mssh-server.socket "$D/usr/local/lib/systemd/system" &&
+	    systemctl --quiet --root="$D" enable mssh-server.socket &&
+	    set_up server && grep -qx PrivateNetwork=yes "$conf" &&
+	    root_verified mssh-server.service &&
+	    mkdir -p "$T/score/mssh-server.service.d" &&
+	    cp "$D/usr/local/lib/systemd/system/mssh-server.service" \
+	    "$T/score" && cp "$conf" "$T/score/mssh-server.service.d" &&
+	    secure "$T/score/mssh-server.service" 5 &&
+	    systemctl --quiet --root="$D" disable mssh-server.socket
+}
+ok 'behind its socket the server has no network' with_socket
 
 ok 'setup server --keys' set_up server --port 8443 --keys /etc/mssh/keys
 ok 'it gets a copy' arrives mssh-server SERVER_OPTS --port 8443 \
@@ -620,6 +635,16 @@ activated()
 	    inside systemctl is-active mssh-server.service
 }
 
+# The server that systemd has listened for needs no network.
+alone()
+{
+	inside systemctl --quiet enable mssh-server.socket &&
+	    up_setup server &&
+	    shows mssh-server.service PrivateNetwork yes &&
+	    wait_for 10 ask_inside &&
+	    inside systemctl --quiet disable mssh-server.socket
+}
+
 # The log is what the fake was given.
 delivered()
 {
@@ -665,7 +690,10 @@ real()
 		skip 'no credentials in this systemd' \
 		    'with keys that only root can read, and without again'
 	fi
+	ok 'both confine themselves' [ "$(logged \
+	    'confined by seccomp and Landlock' | wc -l)" -ge 2 ]
 	ok 'the socket unit starts the server' activated
+	ok 'and then it needs no network of its own' alone
 	ok 'hostile arguments arrive as they were' delivered
 	ok 'exit 2 is not tried again' failed_once
 }
