@@ -2047,13 +2047,15 @@ on_called(struct conn *a)
 }
 
 /* The last eighth of all connections is for agents that are known, by their
- * key or from before: a full server still lets them back in. */
+ * key or from before: a full server still lets them back in.  Who can be made
+ * to leave takes up nothing. */
 static int
 crowded(const struct hello *h, const struct key *k)
 {
 	const struct node *n;
 
-	if (nconns <= cfg.connections - cfg.connections / 8)
+	if (nconns - strangers.n - leaving.n <
+	    cfg.connections - cfg.connections / 8)
 		return 0;
 	if (h->role != R_AGENT)
 		return 1;
@@ -2576,15 +2578,13 @@ static int
 confine(int dial, const char *dir)
 {
 	const char *what;
-	int fd;
+	int fd = -1;
 
-	if (cfg.exec) {
-		say_log("not confined, as what --exec runs would be");
-		return -1;
-	}
-	if ((fd = proc_confine(dial, dir, &what)) < 0 && dir)
+	if (!cfg.exec && (fd = proc_confine(dial, dir, &what)) < 0 && dir)
 		die(X_USAGE, "%s:", dir);
-	if (what)
+	if (cfg.exec)
+		say_log("not confined, as what --exec runs would be");
+	else if (what)
 		say_log("confined by %s", what);
 	else
 		say_log("not confined: this system or build has nothing for "
