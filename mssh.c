@@ -4071,7 +4071,7 @@ run_keygen(void)
 	printf("%s %s\n", new_key, b);
 	wipe(secret, sizeof secret);
 	wipe(b, sizeof b);
-	if (fflush(stdout) == EOF)
+	if (fflush(stdout) == EOF || ferror(stdout))
 		die(X_FAIL, "cannot write the key:");
 	return 0;
 }

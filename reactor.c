@@ -1170,6 +1170,7 @@ static const struct rule rules[] = {
 	{ SYS_fstat, KEYS, ALWAYS },
 	{ SYS_newfstatat, KEYS, IF(3, 0x1000, 0x1000) },/* AT_EMPTY_PATH */
 	{ SYS_lseek, KEYS, ALWAYS },
+	{ SYS_readv, KEYS, ALWAYS },		/* musl's stdio */
 	{ SYS_geteuid, KEYS, ALWAYS },
 	/* net_dial(), name_self(), on_sigchld() */
 	{ SYS_socket, DIAL, IF(0, ALL, AF_INET) },
