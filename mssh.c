@@ -283,7 +283,8 @@ static int nconns;			/* connections, in any phase */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
 static struct list strangers;		/* HELLO, PROOF; oldest at the head */
 static uint16_t startups[SOURCES];	/* of them, by hash of the address */
-static struct list leaving;		/* LINGER */
+static struct list leaving;		/* LINGER; oldest at the head */
+static int max_leaving;
 static struct target server, sshd;
 static unsigned char sip_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
@@ -818,10 +819,14 @@ expired(struct conn *c)
 	return io_expired(&c->io);
 }
 
-/* Ends gracefully: what was said arrives, what still comes is discarded. */
+/* Ends gracefully: what was said arrives, what still comes is discarded.  Many
+ * who are refused and stay are no strangers any more, but hold descriptors as
+ * those do: the oldest has had the most time to read. */
 static void
 linger(struct conn *c)
 {
+	if (leaving.n && leaving.n >= max_leaving)
+		drop(leaving.head, "made room");
 	list_add(&leaving, c);
 	c->run = 0;
 	shutdown(c->io.fd, SHUT_WR);
@@ -2550,6 +2555,7 @@ limits(long n)
 	long *all = &cfg.connections;
 
 	max_waiting = n / 4;
+	max_leaving = n / 8;
 	at_least(&cfg.startups, n / 2, 3);
 	at_least(&cfg.source_startups, cfg.startups / 3 * 2, 1);
 	if (cfg.source_startups > UINT16_MAX)
