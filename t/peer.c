@@ -5,7 +5,8 @@
  *	peer xfer ADDR NODE N [EVERY]   through a session: N bytes each way
  *	peer pipe N CMD...              the same through a command's stdio
  *	peer [-n TIMES] talk ADDR STEP...  a conversation; see steps[]
- *	peer crowd ADDR COUNT KIND [NODE]  many at once; see crowds[]
+ *	peer crowd ADDR COUNT KIND [NODE [HOSTS]]  many at once; see crowds[];
+ *	                                HOSTS is from how many addresses
  *	peer pair ADDR NODE HOW         two parked connections; the first that
  *	                                is used fails (rst, fin or mute)
  *	peer park ADDR COUNT            COUNT agents that ping every 25 s
@@ -45,6 +46,8 @@
 #include <unistd.h>
 
 #define LEN(a) (sizeof (a) / sizeof *(a))
+#define NONCE "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define GUESS "PROOF mac=" NONCE "\n"
 
 enum {
 	CHUNK = 65536,
@@ -145,9 +148,9 @@ addr_of(const char *s)
 	return a;
 }
 
-/* The i-th connection of a crowd comes from 127.0.(1 + i / 200).1. */
+/* From 127.0.(1 + host).1, if there is a host, and then it does not wait. */
 static int
-dial_from(const struct sockaddr_in *to, int i)
+dial_from(const struct sockaddr_in *to, int host)
 {
 	struct sockaddr_in from;
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -155,12 +158,12 @@ dial_from(const struct sockaddr_in *to, int i)
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (i >= 0) {
+	if (host >= 0) {
 		set_nonblock(fd);
 		memset(&from, 0, sizeof from);
 		from.sin_family = AF_INET;
 		from.sin_addr.s_addr =
-		    htonl(0x7f000101 + (uint32_t)(i / 200) * 256);
+		    htonl(0x7f000101 + (uint32_t)host * 256);
 		if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0)
 			die("bind:");
 	}
@@ -923,6 +926,7 @@ struct one {
 	int64_t next;			/* when to do something */
 	char got[64];
 	size_t n;
+	int guessed;
 };
 
 struct crowd {
@@ -935,13 +939,19 @@ struct crowd {
 	int total;			/* connections there shall be */
 	int begun;
 	int drip, hang;			/* a byte a second; leave at once */
+	int guess;			/* answers a challenge, wrongly */
+	int stay;			/* does not read, and leaves after ms */
+	int hosts;			/* addresses they come from, 0: one for
+					 * each 200 in a row */
 };
 
 static void
 crowd_dial(struct crowd *w, struct one *c)
 {
 	memset(c, 0, sizeof *c);
-	c->fd = dial_from(&w->to, w->begun++ % 10000);
+	c->fd = dial_from(&w->to, w->hosts ? w->begun % w->hosts :
+	    w->begun % 10000 / 200);
+	w->begun++;
 	if (c->fd < 0)
 		w->refused++;
 }
@@ -973,12 +983,15 @@ crowd_read(struct crowd *w, struct one *c)
 
 	if (r < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (r > 0) {
+	if (r > 0 && !w->stay) {
 		k = sizeof c->got - 1 - c->n;
 		if (k > (size_t)r)
 			k = (size_t)r;
 		memcpy(c->got + c->n, b, k);
 		c->n += k;
+		if (w->guess && !c->guessed++ &&
+		    write(c->fd, GUESS, strlen(GUESS)) < 0)
+			w->resets++;
 		return;
 	}
 	t = now_us() - c->at;
@@ -1004,7 +1017,7 @@ crowd_run(struct crowd *w)
 	struct one *c = calloc((size_t)w->count, sizeof *c);
 	struct pollfd *p = calloc((size_t)w->count, sizeof *p);
 	int64_t quiet = now_us(), said = 0;
-	int i, dialing, open;
+	int i, dialing, open, most = w->stay ? 4 * DIALING : DIALING;
 
 	for (i = 0; i < w->count; i++)
 		c[i].fd = -1;
@@ -1012,13 +1025,14 @@ crowd_run(struct crowd *w)
 		for (i = dialing = open = 0; i < w->count; i++)
 			dialing += c[i].fd >= 0 && !c[i].up;
 		for (i = 0; i < w->count; i++) {
-			if (c[i].fd < 0 && dialing < DIALING &&
+			if (c[i].fd < 0 && dialing < most &&
 			    (w->forever || w->begun < w->total)) {
 				crowd_dial(w, &c[i]);
 				dialing++;
 			}
 			p[i].fd = c[i].fd;
-			p[i].events = c[i].up ? POLLIN : POLLOUT;
+			p[i].events = !c[i].up ? POLLOUT :
+			    w->stay ? 0 : POLLIN;
 			open += c[i].fd >= 0;
 		}
 		if (!open && !w->forever && w->begun >= w->total)
@@ -1038,7 +1052,8 @@ crowd_run(struct crowd *w)
 				continue;
 			if (!c[i].up && p[i].revents)
 				crowd_up(w, &c[i]);
-			else if (p[i].revents)
+			else if (w->stay ? now_us() - c[i].at >
+			    w->stay * 1000 : p[i].revents)
 				crowd_read(w, &c[i]);
 			if (c[i].fd >= 0 && w->drip && c[i].up &&
 			    now_us() >= c[i].next) {
@@ -1057,18 +1072,24 @@ static const struct {
 	const char *name;
 	const char *hello;
 	const char *want;
-	int forever, drip, hang;
+	int forever, drip, hang, guess, stay;
 } crowds[] = {
-	{ "silent", "", NULL, 0, 0, 0 },
-	{ "stay", "", NULL, 1, 0, 0 },
-	{ "drip", "", NULL, 0, 1, 0 },
+	{ "silent", "", NULL, 0, 0, 0, 0, 0 },
+	{ "stay", "", NULL, 1, 0, 0, 0, 0 },
+	{ "drip", "", NULL, 0, 1, 0, 0, 0 },
 	{ "garbage", "\x01\xff\x80\x7f nonsense \x02", "ERROR syntax", 0, 0,
-	    0 },
-	{ "loop2", "MSSH/2 client %s\n", NULL, 1, 0, 1 },
-	{ "loop1", "CLIENT %s\n", NULL, 1, 0, 1 },
-	{ "hold2", "MSSH/2 client %s\n", NULL, 1, 0, 0 },
-	{ "hold1", "CLIENT %s\n", NULL, 1, 0, 0 },
-	{ "byte2", "MSSH/2 client %s\nS", NULL, 1, 0, 1 },
+	    0, 0, 0 },
+	{ "loop2", "MSSH/2 client %s\n", NULL, 1, 0, 1, 0, 0 },
+	{ "loop1", "CLIENT %s\n", NULL, 1, 0, 1, 0, 0 },
+	{ "hold2", "MSSH/2 client %s\n", NULL, 1, 0, 0, 0, 0 },
+	{ "hold1", "CLIENT %s\n", NULL, 1, 0, 0, 0, 0 },
+	{ "byte2", "MSSH/2 client %s\nS", NULL, 1, 0, 1, 0, 0 },
+	{ "guess", "MSSH/2 client %s key=nobody nonce=" NONCE "\n", NULL, 1, 0,
+	    0, 1, 0 },
+	{ "mute", "MSSH/2 client %s key=nobody nonce=" NONCE "\n", NULL, 1, 0,
+	    0, 0, 0 },
+	{ "deaf", "GET /%s HTTP/1.0\r\n\r\n", NULL, 1, 0, 0, 0, 1500 },
+	{ "flash", "", NULL, 1, 0, 1, 0, 0 },
 };
 
 static int
@@ -1079,7 +1100,7 @@ do_crowd(int argc, char **argv)
 	size_t i;
 
 	if (argc < 3)
-		die("crowd ADDR COUNT KIND [NODE]");
+		die("crowd ADDR COUNT KIND [NODE [HOSTS]]");
 	getrlimit(RLIMIT_NOFILE, &lim);
 	lim.rlim_cur = lim.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &lim);
@@ -1095,6 +1116,9 @@ do_crowd(int argc, char **argv)
 	w.forever = crowds[i].forever;
 	w.drip = crowds[i].drip;
 	w.hang = crowds[i].hang;
+	w.guess = crowds[i].guess;
+	w.stay = crowds[i].stay;
+	w.hosts = argc > 4 ? atoi(argv[4]) : 0;
 	if (w.want && w.count > PARALLEL)
 		w.count = PARALLEL;
 	signal(SIGTERM, on_term);
@@ -1193,7 +1217,7 @@ do_park(int argc, char **argv)
 	n = atoi(argv[1]);
 	fd = calloc((size_t)n, sizeof *fd);
 	for (i = 0; i < n; i++) {
-		if ((fd[i] = dial_from(&to, i)) < 0 ||
+		if ((fd[i] = dial_from(&to, i / 200)) < 0 ||
 		    !ready(fd[i], POLLOUT, PATIENCE))
 			die("connect:");
 		snprintf(b, sizeof b, "MSSH/2 agent node-%05d run=%x slot=0\n",
