@@ -9,6 +9,8 @@
  *	load stall VIA			a receiver that stops reading
  *	load idle VIA [n=1000]		sessions, until a signal comes
  *	load park VIA [n=2000]		agents, until a signal comes
+ *	load attack VIA kind=KIND [n=1000] [hosts=250]
+ *					strangers, until a signal; see attacks[]
  *	load banner direct PORT | stdio CMD... | fdpass CMD... | none CMD...
  *					none: until CMD has ended, no banner
  *	load splice|rw PORT BACKEND	a minimal relay
@@ -53,6 +55,7 @@
 
 #define LEN(a) (sizeof (a) / sizeof *(a))
 #define SEC 1000000000LL
+#define NONCE "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 enum {
 	MSG = 64,		/* bytes */
@@ -67,10 +70,10 @@ enum {
 };
 
 static struct {
-	int n, rate, bulk, count;
+	int n, rate, bulk, count, hosts;
 	double s;
-	char way[8], pids[256], key[256];
-} opt = { 0, 100, 4, 0, 1, "up", "", "" };
+	char way[8], pids[256], key[256], kind[16];
+} opt = { 0, 100, 4, 0, 250, 1, "up", "", "", "" };
 
 static volatile sig_atomic_t stopped;
 static char chunk[CHUNK];
@@ -1177,6 +1180,154 @@ do_park(void)
 	return 0;			/* all are closed at once */
 }
 
+/* ---- attack: nobody's friends, n at once and always n ---- */
+
+static const struct attack {
+	const char *name;
+	const char *says[3];	/* when connected, in turn */
+	int proof;		/* answers what it hears: wrongly */
+	int64_t stay;		/* ns before it leaves, 0: when sent away */
+	int flash;		/* does not even wait to be accepted */
+} attacks[] = {
+	{ "silent", { "", "", "" }, 0, 0, 0 },
+	{ "proof", { "MSSH/2 client web key=nobody nonce=" NONCE "\n",
+	    "MSSH/2 agent web run=1 slot=0 key=nobody nonce=" NONCE "\n",
+	    "MSSH/2 client web key=load nonce=" NONCE "\n" }, 1, 0, 0 },
+	/* reads no answer and leaves late: a refusal waits for its end */
+	{ "stay", { "MSSH/2 client web\n", "?\n", "CLIENT web\n" }, 0,
+	    3 * SEC / 2, 0 },
+	{ "garbage", { "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello",
+	    "GET / HTTP/1.1\r\nHost: web\r\n\r\n", "\xff\xfe nonsense\n" },
+	    0, 0, 0 },
+	{ "flash", { "", "", "" }, 0, 0, 1 },
+}, *attack;
+
+static struct stranger {
+	int fd, up, answered;
+	int64_t since;
+	struct stranger *next;		/* if free */
+} *strangers, *vacant;
+
+static unsigned long dialled, made;
+
+/* An RST, where it is the first to leave: its port is free at once. */
+static void
+stranger_end(struct stranger *s, int first)
+{
+	struct linger l = { 1, 0 };
+
+	if (first)
+		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	close(s->fd);
+	s->fd = -1;
+	s->next = vacant;
+	vacant = s;
+}
+
+static int
+stranger_begin(struct stranger *s)
+{
+	int fd = dial(1 + (unsigned)(dialled++ % (unsigned)opt.hosts),
+	    via.port, SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return -1;
+	vacant = s->next;
+	s->fd = fd;
+	s->up = s->answered = 0;
+	s->since = now();
+	watch(ep, fd, EPOLLIN | EPOLLOUT | EPOLLET, s);
+	return 0;
+}
+
+static void
+stranger_up(struct stranger *s)
+{
+	const char *b = attack->says[made++ % LEN(attack->says)];
+
+	s->up = 1;
+	if (*b)
+		send(s->fd, b, strlen(b), MSG_NOSIGNAL);
+	if (attack->flash)
+		stranger_end(s, 1);
+}
+
+static void
+stranger_event(struct stranger *s, unsigned events)
+{
+	static const char proof[] = "PROOF mac=" NONCE "\n";
+	char b[LINE_LEN];
+	ssize_t r;
+
+	if (!s->up && events & (EPOLLERR | EPOLLHUP)) {
+		stranger_end(s, 1);
+		return;
+	}
+	if (!s->up && events & EPOLLOUT)
+		stranger_up(s);
+	if (s->fd < 0 || attack->stay || !(events & EPOLLIN))
+		return;
+	while ((r = recv(s->fd, b, sizeof b, 0)) > 0)
+		if (attack->proof && !s->answered++)
+			send(s->fd, proof, sizeof proof - 1, MSG_NOSIGNAL);
+	if (r == 0 || errno != EAGAIN)
+		stranger_end(s, 0);
+}
+
+static void
+strangers_leave(int64_t t)
+{
+	int i;
+
+	for (i = 0; i < opt.n; i++)
+		if (strangers[i].fd >= 0 && strangers[i].up &&
+		    t - strangers[i].since > attack->stay)
+			stranger_end(&strangers[i], 1);
+}
+
+static int
+do_attack(void)
+{
+	struct epoll_event ev[EVENTS];
+	int64_t begin = now(), look = begin, t;
+	int i, k, said = 0;
+
+	for (i = 0; i < (int)LEN(attacks); i++)
+		if (!strcmp(opt.kind, attacks[i].name))
+			attack = &attacks[i];
+	if (!attack)
+		die("no such attack: %s", opt.kind);
+	ep = epoll_of();
+	strangers = need(calloc((size_t)opt.n, sizeof *strangers));
+	for (i = 0; i < opt.n; i++) {
+		strangers[i].fd = -1;
+		strangers[i].next = vacant;
+		vacant = &strangers[i];
+	}
+	while (!stopped) {
+		for (i = 0; i < EVENTS && vacant; i++)
+			if (stranger_begin(vacant) < 0)
+				break;
+		k = epoll_wait(ep, ev, EVENTS, vacant ? 0 : 10);
+		for (i = 0; i < k; i++)
+			stranger_event(ev[i].data.ptr, ev[i].events);
+		t = now();
+		if (t - look < SEC / 50)
+			continue;
+		look = t;
+		if (attack->stay)
+			strangers_leave(t);
+		if (!said && (!vacant || t - begin > SEC / 2)) {
+			puts("begun");
+			fflush(stdout);
+			said = 1;
+		}
+	}
+	printf("made=%lu dialled=%lu s=%.3f", made, dialled,
+	    (double)(now() - begin) / SEC);
+	return 0;
+}
+
 /* ---- the time to a banner ---- */
 
 static int
@@ -1450,7 +1601,8 @@ static const struct {
 	{ "urgent", do_urgent, 20 },
 	{ "stall", do_stall, 1 },
 	{ "idle", do_idle, 1000 },
-	{ "park", do_park, 2000 }
+	{ "park", do_park, 2000 },
+	{ "attack", do_attack, 1000 }
 };
 
 static void
@@ -1461,7 +1613,9 @@ option(const char *a)
 	    sscanf(a, "rate=%d", &opt.rate) != 1 &&
 	    sscanf(a, "bulk=%d", &opt.bulk) != 1 &&
 	    sscanf(a, "count=%d", &opt.count) != 1 &&
+	    sscanf(a, "hosts=%d", &opt.hosts) != 1 &&
 	    sscanf(a, "way=%7s", opt.way) != 1 &&
+	    sscanf(a, "kind=%15s", opt.kind) != 1 &&
 	    sscanf(a, "key=%255s", opt.key) != 1 &&
 	    sscanf(a, "pids=%255s", opt.pids) != 1 && strcmp(a, "pids="))
 		die("%s: no such option", a);
