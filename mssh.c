@@ -59,7 +59,7 @@ enum {
 	SILENT_EVERY = 100,	/* one per so many ms */
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
-	MAX_ACCEPT = 64,	/* in one turn */
+	MAX_ACCEPT = 16,	/* in one turn, for which relays wait */
 	SOURCES = 4096,		/* counters for the addresses of strangers */
 	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
