@@ -94,8 +94,6 @@ besieged() {
 
 rss0=$(rss server) fds0=$(fds)
 besieged stay 5000 1
-besieged guess 800 1
-besieged stay 5000 250
 besieged mute 5000 250
 besieged guess 800 250
 besieged deaf 5000 250
