@@ -4066,18 +4066,22 @@ static int
 run_keygen(void)
 {
 	unsigned char secret[MAC_LEN];
-	char b[B64_LEN + 1];
+	char b[B64_LEN + 1], line[KEY_LEN + B64_LEN + 3];
 	struct stat st;
+	int n;
 
+	proc_hide();
 	sys_random(secret, sizeof secret);
 	b64_write(secret, b);
 	if (fstat(1, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & 077)
 		die(X_USAGE, "others can read that file: 'umask 077' before, "
 		    "or chmod 600 it");
-	printf("%s %s\n", new_key, b);
+	n = snprintf(line, sizeof line, "%s %s\n", new_key, b);
+	n -= write(1, line, n);		/* stdio would keep a copy */
 	wipe(secret, sizeof secret);
 	wipe(b, sizeof b);
-	if (fflush(stdout) == EOF || ferror(stdout))
+	wipe(line, sizeof line);
+	if (n)
 		die(X_FAIL, "cannot write the key:");
 	return 0;
 }
