@@ -64,12 +64,17 @@ bench: mssh
 bench-full: mssh
 	t/bench/run --full
 
-check: mssh t/.cache/50-proto
+check: mssh t/.cache/50-proto t/.cache/peer
 	t/need $(NEED)
 	prove -j $(JOBS) --timer --exec '' $(TESTS)
 
 t/.cache/50-proto: t/50-proto.c proto.h
 	mkdir -p t/.cache
 	$(CC) $(ALL_CFLAGS) -o $@ t/50-proto.c
+
+# whole or not at all: tests that run alone make it, too
+t/.cache/peer: t/peer.c
+	mkdir -p t/.cache
+	$(CC) $(WARN) -O2 -o $@.$$$$ t/peer.c && mv -f $@.$$$$ $@
 
 .PHONY: all install uninstall clean demo bench bench-full check

@@ -8,7 +8,6 @@
 GB=1000000000
 tree=$MSSH
 
-peer_build
 # shellcheck disable=SC2086	# the flags are words
 ${CC:-cc} -std=c99 ${CFLAGS:--O2} ${CPPFLAGS:-} -DNO_SPLICE -o "$T/portable" \
     mssh.c reactor.c ${LDFLAGS:-} || bail 'no build with -DNO_SPLICE'

@@ -6,8 +6,6 @@
 
 tree=$MSSH
 
-peer_build
-
 # grown KB: the server has not grown by more than that since rss0 was taken.
 grown() {
 	now_=$(rss server)

@@ -10,8 +10,6 @@ ROOM=300		# kB
 # exit is the sharper one anyway.
 ! grep -q __asan_init "$MSSH" || ROOM=2048
 
-peer_build
-
 # many N STEP...: N conversations, one after the other.
 many() {
 	n_=$1

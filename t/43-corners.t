@@ -8,8 +8,6 @@ t/need script perl ps || exit 1
 
 tree=$MSSH
 
-peer_build
-
 # fine NAME: it came to its end as it should.
 fine() {
 	wait_gone "$1" 40 && cat "$T/$1.log" && [ "$rc" = 0 ]

@@ -10,7 +10,6 @@ sshd_start
 server
 agent web
 agent shut --ssh-port "$(free_port)"
-peer_build
 
 # $T/early NODE: what --fdpass says, for clients that take no descriptor.
 cat >"$T/early" <<'END'

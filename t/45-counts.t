@@ -10,7 +10,6 @@ t/need strace valgrind perl ps || exit 1
 INSTRUCTIONS=28000	# a session; gcc 12 -Os, x86_64, Debian 12's libc
 
 "${CC:-cc}" -O2 -o "$T/load" t/bench/load.c || bail 'load.c does not compile'
-peer_build
 
 # counted cmd...: runs cmd while strace(1) counts the server's system calls.
 counted() {

@@ -15,8 +15,6 @@ t/need strace perl || exit 1
 WORLDS=${WORLDS:-6}
 hz=$(getconf CLK_TCK)
 
-peer_build
-
 # Traced from its start to its end, nobody can look for leaks as well.
 asan=
 if grep -q __asan_init "$MSSH"; then

@@ -6,7 +6,6 @@ t/need openssl perl setpriv || exit 1
 . t/lib.sh
 
 umask 077
-peer_build
 service
 SSHD_PORT=$SVC
 

@@ -6,7 +6,6 @@
 . t/lib.sh
 
 umask 077
-peer_build
 sshd_start
 "$MSSH" keygen me >"$T/me.key" || bail 'keygen fails'
 mkdir "$XDG_CONFIG_HOME/mssh"

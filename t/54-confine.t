@@ -6,7 +6,6 @@ t/need setpriv perl || exit 1
 . t/lib.sh
 
 umask 077
-peer_build
 service
 SSHD_PORT=$SVC
 U=nobody G=$(id -gn nobody)

@@ -6,7 +6,6 @@ t/need perl || exit 1
 . t/lib.sh
 
 umask 077
-peer_build
 service
 SSHD_PORT=$SVC
 for k in fleet other alice; do

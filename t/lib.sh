@@ -3,7 +3,8 @@
 # TAP:   plan N | finish;  ok NAME cmd...;  is GOT WANT NAME;  note text;
 #        bail text
 # Parts: server, sshd_start, agent and msh build the whole chain on loopback;
-#        peer_build, talk, as, service and strangers are peers without ssh;
+#        talk, as, service and strangers are peers without ssh: $T/peer, which
+#        does what sh cannot, or not as cheaply (t/peer.c);
 #        start, stop, wait_log and wait_gone deal with any other process.
 #
 # All files live in $T, which goes away at exit together with every process
@@ -180,30 +181,42 @@ is() {
 
 # ---- conditions
 
+# clock: sets clock_, in seconds; without a process where it can be.
+clock() {
+	if read -r clock_ 2>/dev/null </proc/uptime; then
+		clock_=${clock_%%.*}
+	else
+		clock_=$(date +%s)
+	fi
+}
+
 # wait_for SECONDS cmd...: polls until cmd succeeds, at a gentler pace when
 # it takes long.
 wait_for() {
-	until_=$(($(date +%s) + $1 + 1))
+	clock
+	until_=$((clock_ + $1 + 1))
 	shift
 	nap_=0.02 naps_=0
 	until "$@" >/dev/null 2>&1; do
-		[ "$(date +%s)" -lt "$until_" ] || return 1
+		clock
+		[ "$clock_" -lt "$until_" ] || return 1
 		sleep $nap_
 		naps_=$((naps_ + 1))
 		[ $naps_ -lt 25 ] || nap_=0.1
 	done
 }
 
-# log_has NAME TEXT: since the last mark.
+# log_has NAME TEXT [SECONDS]: prints the lines that hold TEXT, since the last
+# mark; waits for the first of them.
 log_has() {
 	mark_=0
 	[ ! -f "$T/$1.mark" ] || read -r mark_ <"$T/$1.mark"
-	tail -n +$((mark_ + 1)) "$T/$1.log" | grep -F -e "$2"
+	"$T/peer" log "$T/$1.log" "$mark_" "$2" "${3:-0}"
 }
 
 # log_count NAME TEXT: prints how many lines hold TEXT, since the last mark.
 log_count() {
-	log_has "$1" "$2" | wc -l | tr -d ' '
+	echo $(($(log_has "$1" "$2" | wc -l)))
 }
 
 # mark NAME: log_has and wait_log look only at what comes from now on.
@@ -213,7 +226,7 @@ mark() {
 
 # wait_log NAME TEXT [SECONDS]
 wait_log() {
-	wait_for "${3:-10}" log_has "$1" "$2" && return 0
+	log_has "$1" "$2" "${3:-10}" >/dev/null && return 0
 	echo "no \"$2\" in the log of $1"
 	return 1
 }
@@ -222,7 +235,8 @@ wait_log() {
 
 # pid NAME
 pid() {
-	cat "$T/$1.pid"
+	read -r pid_ <"$T/$1.pid"
+	echo "$pid_"
 }
 
 # start NAME cmd...: in the background, in a process group of its own (whose
@@ -232,11 +246,9 @@ start() {
 	name=$1
 	shift
 	: >"$T/$name.log"
-	rm -f "$T/$name.mark"
+	[ ! -e "$T/$name.mark" ] || rm "$T/$name.mark"
 	# shellcheck disable=SC2086	# IN is words
-	perl -e 'setpgrp 0, 0; $SIG{$_} = "DEFAULT" for qw(INT QUIT);
-	    exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\n"' -- \
-	    $IN "$@" >>"$T/$name.log" 2>&1 9>&- &
+	"$T/peer" run $IN "$@" >>"$T/$name.log" 2>&1 9>&- &
 	echo $! >"$T/$name.pid"
 	echo $! >>"$T/pids"
 }
@@ -244,12 +256,10 @@ start() {
 # wait_gone NAME [SECONDS]: sets rc to its exit status.
 wait_gone() {
 	rc=''
-	pid_=$(pid "$1")
+	read -r pid_ <"$T/$1.pid"
 	if wait_for "${2:-10}" gone "$pid_"; then
 		wait "$pid_" 2>/dev/null
 		rc=$?
-		grep -vx "$pid_" "$T/pids" >"$T/pids.new"
-		mv "$T/pids.new" "$T/pids"
 		return 0
 	fi
 	echo "$1 (process $pid_) still runs"
@@ -270,11 +280,12 @@ gone() {
 
 # stop NAME [SIGNAL]
 stop() {
-	if gone "$(pid "$1")"; then
+	read -r pid_ <"$T/$1.pid"
+	if gone "$pid_"; then
 		echo "$1 had ended before"
 		return 1
 	fi
-	kill -s "${2:-TERM}" "$(pid "$1")" && wait_gone "$1"
+	kill -s "${2:-TERM}" "$pid_" && wait_gone "$1"
 }
 
 # free_port: prints a TCP port that nobody uses now.
@@ -411,12 +422,6 @@ psh() {
 
 # ---- raw peers
 
-# peer_build: makes $T/peer, which does what sh cannot; see t/peer.c.
-peer_build() {
-	"${CC:-cc}" -O2 -o "$T/peer" t/peer.c ||
-	    bail 't/peer.c does not compile'
-}
-
 # talk STEP...: a conversation with the server.
 talk() {
 	"$T/peer" talk "$SRV" "$@"
@@ -461,3 +466,7 @@ cpu() {
 }
 
 [ -x "$MSSH" ] || bail "no $MSSH: run make first"
+# All tests share one t/peer; this is for those that run without make check.
+[ -n "$(find t/.cache/peer -newer t/peer.c 2>/dev/null)" ] ||
+    "${MAKE:-make}" -s t/.cache/peer >&2 || bail 't/peer.c does not compile'
+ln -s "$PWD/t/.cache/peer" "$T/peer"

@@ -11,6 +11,10 @@
  *	                                is used fails (rst, fin or mute)
  *	peer park ADDR COUNT            COUNT agents that ping every 25 s
  *	peer bench TIMES PORT CMD...    time to a banner: direct and through CMD
+ *	peer run CMD...                 in a process group of its own, whose
+ *	                                signals are as they are for a person
+ *	peer log FILE N TEXT SECONDS    prints the lines behind the first N that
+ *	                                hold TEXT; waits for one so long
  *
  * ADDR is 127.0.0.1:PORT.  Every wait is bounded (PATIENCE); a failure is
  * one sentence on stderr and status 1.
@@ -26,6 +30,7 @@
 #include <sys/types.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -1306,6 +1311,65 @@ do_bench(int argc, char **argv)
 	return 0;
 }
 
+/* ---- what sh needs all the time ---- */
+
+static int
+do_run(int argc, char **argv)
+{
+	if (argc < 1)
+		die("run CMD...");
+	setpgid(0, 0);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	execvp(*argv, argv);
+	die("%s:", *argv);
+	return 1;
+}
+
+/* Prints what matches, and says how much did. */
+static int
+matches(const char *file, long skip, const char *text)
+{
+	FILE *f = fopen(file, "r");
+	char *line = NULL;
+	size_t size = 0;
+	int found = 0;
+
+	if (!f)
+		return 0;
+	while (getline(&line, &size, f) > 0)
+		if (skip-- <= 0 && strstr(line, text)) {
+			fputs(line, stdout);
+			found++;
+		}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static int
+do_log(int argc, char **argv)
+{
+	int64_t until;
+	struct stat st;
+	off_t size = -1;
+
+	if (argc < 4)
+		die("log FILE N TEXT SECONDS");
+	until = now_us() + atoi(argv[3]) * (int64_t)1000000;
+	for (;;) {
+		if (!stat(argv[0], &st) && st.st_size != size) {
+			size = st.st_size;
+			if (matches(argv[0], atol(argv[1]), argv[2]))
+				return 0;
+		}
+		if (now_us() >= until)
+			return 1;
+		nap(5);
+	}
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(int, char **);
@@ -1313,6 +1377,7 @@ static const struct {
 	{ "serve", do_serve }, { "stdio", do_stdio }, { "xfer", do_xfer },
 	{ "pipe", do_pipe }, { "talk", do_talk }, { "crowd", do_crowd },
 	{ "pair", do_pair }, { "park", do_park }, { "bench", do_bench },
+	{ "run", do_run }, { "log", do_log },
 };
 
 int
