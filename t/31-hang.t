@@ -113,10 +113,8 @@ T='$T'
 END
 cat >>"$T/held" <<'END'
 touch "$T/held.$1"
-until [ -e "$T/release" ]; do
-	sleep 0.2
-done
-sha256sum
+perl -e 'select undef, undef, undef, 0.2 until -e $ARGV[0]' "$T/release"
+exec sha256sum
 END
 cat >"$T/blurt" <<END
 #!/bin/sh
@@ -171,7 +169,8 @@ held_enough()
 
 # ---- two cables are cut
 
-trickle='while echo x; do sleep 0.1; done'
+trickle='exec perl -e "\$| = 1;
+    select undef, undef, undef, 0.1 while print qq(x\n)"'
 flood='exec cat /dev/zero'
 at cli
 live cut-client-msh-idle msh near 'sleep 1000'
