@@ -193,10 +193,10 @@ cat >"$T/scene" <<'END'
 #!/bin/sh
 to=$2
 talk() {
-	timeout 8 "$T/peer" talk "$to" "$@"
+	"$T/peer" -t 8 talk "$to" "$@"
 }
 xfer() {
-	timeout 8 "$T/peer" xfer "$to" "$@"
+	"$T/peer" -t 8 xfer "$to" "$@"
 }
 case $1 in
 server)
@@ -225,14 +225,14 @@ cat >"$T/after" <<'END'
 set -e
 case $1 in
 exec)
-	exec timeout 20 "$T/peer" xfer "$2" 'job wait=12' 1000 ;;
+	exec "$T/peer" -t 20 xfer "$2" 'job wait=12' 1000 ;;
 esac
-timeout 20 "$T/peer" xfer "$2" 'web wait=12' 50000
+"$T/peer" -t 20 xfer "$2" 'web wait=12' 50000
 [ "$1" = server ] || exit 0
-timeout 20 "$T/peer" xfer "$2" 'job wait=12' 1000
-timeout 20 "$T/peer" talk "$2" 'send=MSSH/2 client none\nx' \
+"$T/peer" -t 20 xfer "$2" 'job wait=12' 1000
+"$T/peer" -t 20 talk "$2" 'send=MSSH/2 client none\nx' \
     'line=ERROR offline' gone
-timeout 20 "$T/peer" talk "$2" 'send=MSSH/2 agent idle run=1\n' line=OK \
+"$T/peer" -t 20 talk "$2" 'send=MSSH/2 agent idle run=1\n' line=OK \
     'send=PING\n' line=PONG 'send=PING\n' line=PONG
 END
 chmod 755 "$T/scene" "$T/after"
@@ -253,7 +253,8 @@ world() {
 }
 
 addr() {
-	cat "$T/addr$1"
+	read -r addr_ <"$T/addr$1"
+	echo "$addr_"
 }
 
 # all_of WORLD...: sets pids to those of their processes.
@@ -496,7 +497,7 @@ cat >"$T/use" <<'END'
 #!/bin/sh
 to=$1
 talk() {
-	timeout 20 "$T/peer" talk "$to" "$@"
+	"$T/peer" -t 20 talk "$to" "$@"
 }
 talk 'send=MSSH/2 agent idle run=1\n' line=OK 'send=PING\n' line=PONG \
     'send=PING\n' line=PONG || exit
@@ -511,7 +512,7 @@ END
 # use_node ADDR NODE
 cat >"$T/use_node" <<'END'
 #!/bin/sh
-timeout 20 "$T/peer" xfer "$1" "$2 wait=9" 400000 && echo ready
+"$T/peer" -t 20 xfer "$1" "$2 wait=9" 400000 && echo ready
 END
 chmod 755 "$T/use" "$T/use_node"
 
@@ -565,7 +566,7 @@ done
 born() {
 	who=$1 i=$2
 	shift 2
-	rm -f "$T/hits$i"
+	[ ! -e "$T/hits$i" ] || rm "$T/hits$i"
 	serial=$((serial + 1))
 	echo "node-$serial" >"$T/node$i"
 	if [ "$who" = server-start ]; then

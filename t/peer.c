@@ -5,6 +5,7 @@
  *	peer xfer ADDR NODE N [EVERY]   through a session: N bytes each way
  *	peer pipe N CMD...              the same through a command's stdio
  *	peer [-n TIMES] talk ADDR STEP...  a conversation; see steps[]
+ *	peer -t SECONDS xfer...         any of these, ended by SIGALRM
  *	peer crowd ADDR COUNT KIND [NODE [HOSTS]]  many at once; see crowds[];
  *	                                HOSTS is from how many addresses
  *	peer pair ADDR NODE HOW         two parked connections; the first that
@@ -1387,6 +1388,11 @@ main(int argc, char **argv)
 	size_t i;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 3 && !strcmp(argv[1], "-t")) {
+		alarm((unsigned)atoi(argv[2]));
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc > 3 && !strcmp(argv[1], "-n")) {
 		times = atoi(argv[2]);
 		argc -= 2;
