@@ -218,11 +218,11 @@ tongues() {
 	ok 'a login after all this' msh web true
 }
 
-# honest NAME: ten logins with the descriptor handed over, ten through stdio.
+# honest NAME: five logins with the descriptor handed over, five through stdio.
 honest() {
 	for how in msh psh; do
 		good=0 worst=0
-		for i in 1 2 3 4 5 6 7 8 9 10; do
+		for i in 1 2 3 4 5; do
 			began=$(ms)
 			if timeout 30 "$T/$how" web true >"$T/login" 2>&1; then
 				good=$((good + 1))
@@ -232,7 +232,7 @@ honest() {
 			began=$(($(ms) - began))
 			[ $began -le $worst ] || worst=$began
 		done
-		is $good 10 "$1: 10 of 10 logins ($how)"
+		is $good 5 "$1: 5 of 5 logins ($how)"
 		note "the slowest took $worst ms"
 	done
 }
