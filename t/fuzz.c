@@ -1,22 +1,36 @@
-/* fuzz.c - feeds every parser of proto.h (libFuzzer)
+/* fuzz.c - feeds the parsers of proto.h (libFuzzer)
  *
  *	clang -g -O1 -fsanitize=fuzzer,address,undefined -o fuzz t/fuzz.c
- *	./fuzz -max_total_time=30 -max_len=1200 t/corpus
+ *	./fuzz -max_total_time=30 -max_len=1100 t/corpus
  *
- * The input goes to each parser whole: as bytes, as a line, as a string.
- * Copies lie in blocks of their exact size, so that the sanitizer sees a
- * step beside them; what a parser promises is asserted.  Built with -DREPLAY
- * it runs the files that it is given through the same, without clang.
+ * The first byte of an input names the parser that gets it ('a' is the first
+ * one in the table below), the second one is a size, a place to split, or
+ * what else a parser wants to be told.  One parser for each input is what
+ * makes millions of them cheap.  What is parsed ends where its block of
+ * memory ends, so that the sanitizer sees a step beyond; what a parser
+ * promises is asserted.  Built with -DREPLAY it runs the files that it is
+ * given through the same, without clang.
  */
 #include <assert.h>
 #include <limits.h>
 
 #include "../proto.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+#define LEN(a) (sizeof(a) / sizeof *(a))
 
-static void *
-dup(const void *b, size_t n, size_t more)
+int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+const char *__asan_default_options(void);
+
+/* Most of an execution would go into memory that is fresh each time. */
+const char *
+__asan_default_options(void)
+{
+	return "quarantine_size_mb=1:max_malloc_fill_size=0:"
+	    "malloc_context_size=4";
+}
+
+static char *
+copy(const void *b, size_t n, size_t more)
 {
 	char *p = malloc(n + more + !(n + more));
 
@@ -27,156 +41,224 @@ dup(const void *b, size_t n, size_t more)
 	return p;
 }
 
-static void
-fuzz_words(const char *line)
+/* A size for an output buffer, of those where something may happen. */
+static size_t
+size_of(unsigned knob, size_t most)
 {
-	static const char *const names[] = { "run", "slot", "wait", "id",
-	    "from", "a" };
-	char w[LINE_LEN], small[8], lead[24];
-	const char *s = line, *was;
-	size_t i;
-	int n;
-
-	while ((n = word_next(&s, w, sizeof w)) > 0) {
-		assert(strlen(w) == (size_t)n && !strchr(w, ' '));
-		assert(s <= line + strlen(line));
-	}
-	assert(n == 0 && !*s && !*w);
-	for (s = line; *s; ) {
-		was = s;
-		n = word_next(&s, small, sizeof small);
-		assert(n < (int)sizeof small && s >= was);
-		assert(n != 0 || !*s);
-	}
-	for (i = 0; i < sizeof names / sizeof *names; i++) {
-		n = word_get(line, names[i], w, sizeof w);
-		assert(n == -1 || strlen(w) == (size_t)n);
-		if (n == -1)
-			continue;
-		assert(!strchr(w, ' '));
-		snprintf(lead, sizeof lead, "%s=", names[i]);
-		assert((s = strstr(line, lead)) && (s == line ||
-		    s[-1] == ' ' || strstr(s + 1, lead)));
-		n = word_get(line, names[i], small, sizeof small);
-		assert(n == -1 || (n < 8 && !strcmp(small, w)));
-	}
+	return knob * most / 255;
 }
 
+/* A prefix waits for more or says what the whole says. */
 static void
-fuzz_numbers(const char *s)
+line_prefix(const char *b, size_t k, int whole, const char *line)
 {
-	char again[32];
-	uint64_t h;
-	long v = 7;
+	char *p = copy(b, k, 0), two[LINE_LEN];
+	int r = line_take(p, k, two);
 
-	if (!num_parse(s, 0, 63, &v))
-		assert(v >= 0 && v <= 63 &&
-		    strspn(s, "0123456789") == strlen(s));
+	if (whole > 0 && (size_t)whole <= k)
+		assert(r == whole && !strcmp(two, line));
+	else if (whole > 0)
+		assert(!r);
 	else
-		assert(v == 7);
-	if (!num_parse(s, 1, 65535, &v))
-		assert(v >= 1 && v <= 65535);
-	if (!num_parse(s, 0, INT_MAX, &v))
-		assert(v == strtol(s, NULL, 10));
-	if (!hex_parse(s, &h)) {
-		assert(*s && strlen(s) <= 16 &&
-		    strspn(s, "0123456789abcdefABCDEF") == strlen(s));
-		snprintf(again, sizeof again, "%016llx",
-		    (unsigned long long)h);
-		while (strlen(again) > strlen(s)) {
-			assert(*again == '0');
-			memmove(again, again + 1, strlen(again));
+		assert(!r || r == whole);
+	free(p);
+}
+
+static void
+fuzz_line(const char *b, size_t n, unsigned knob)
+{
+	char *line = malloc(LINE_LEN);
+	int got = line_take(b, n, line), i;
+
+	assert(line && got >= -1 && got <= (int)n && got <= LINE_LEN);
+	assert(got || n < LINE_LEN);
+	assert(!got || memchr(b, '\n', n) || got < 0);
+	line_prefix(b, size_of(knob, n), got, line);
+	if (got > 0) {
+		assert(b[got - 1] == '\n');
+		assert(!memchr(b, '\n', got - 1));
+		assert(strlen(line) == (size_t)got - 1 -
+		    (got > 1 && b[got - 2] == '\r'));
+		assert(!memcmp(line, b, strlen(line)));
+		for (i = 0; line[i]; i++)
+			assert(line[i] >= ' ' && line[i] <= '~');
+		line_prefix(b, got - 1, got, line);
+		line_prefix(b, got, got, line);
+	}
+	free(line);
+}
+
+/* More bytes never change what is known. */
+static void
+fuzz_sniff(const char *b, size_t n, unsigned knob)
+{
+	size_t k = size_of(knob, n);
+	char *p = copy(b, k, 0);
+	enum tongue part = sniff((unsigned char *)p, k);
+	enum tongue whole = sniff((const unsigned char *)b, n);
+
+	assert(whole <= T_SSH && (part == T_UNKNOWN || part == whole));
+	if (whole == T_SSH)
+		assert(!memcmp(b, "SSH-", 4));
+	if (whole == T_TLS)
+		assert(n >= 2 && *b == 0x16);
+	free(p);
+}
+
+static void
+fuzz_next(char *line, size_t n, unsigned knob)
+{
+	size_t size = knob + 1, len = 0, was;
+	char *w = malloc(size);
+	const char *s = line, *at;
+	int r;
+
+	assert(w);
+	do {
+		at = s + strspn(s, " ");
+		was = strcspn(at, " ");
+		r = word_next(&s, w, size);
+		assert(s == at + was && s <= line + n);
+		if (was >= size) {
+			assert(r == -1);
+			continue;
 		}
-		for (; *s; s++)
-			assert(again[strlen(again) - strlen(s)] ==
-			    (*s >= 'A' && *s <= 'F' ? *s + 32 : *s));
+		assert((size_t)r == was && strlen(w) == was);
+		assert(!memcmp(w, at, was) && !strchr(w, ' '));
+		len += was;
+	} while (r);
+	assert(!*s && len <= n);
+	free(w);
+}
+
+/* What word_get() finds stands at the beginning or behind a blank, and
+ * nothing like it stands before that. */
+static void
+fuzz_get(char *line, size_t n, unsigned knob)
+{
+	static const char *const names[] = { "run", "slot", "wait", "id", "a" };
+	const char *name = names[knob % LEN(names)], *at = line, *p = NULL;
+	size_t size = knob / LEN(names) + 1, len = 0, k = strlen(name);
+	char *w = malloc(size);
+	int r = word_get(line, name, w, size);
+
+	(void)n;
+	for (; *(at += strspn(at, " ")); at += len) {
+		len = strcspn(at, " ");
+		if (len > k && !strncmp(at, name, k) && at[k] == '=') {
+			p = at + k + 1;
+			len -= k + 1;
+			break;
+		}
+	}
+	if (!p || len >= size)
+		assert(r == -1);
+	else
+		assert((size_t)r == len && strlen(w) == len &&
+		    !memcmp(w, p, len));
+	at = line + strspn(line, " ");
+	r = word_is(line, name);
+	assert(r == (strcspn(at, " ") == k && !memcmp(at, name, k)));
+	free(w);
+}
+
+static void
+fuzz_number(char *s, size_t n, unsigned knob)
+{
+	static const long hi[] = { 63, 65535, INT_MAX, WAIT_MAX, LONG_MAX };
+	long top = hi[knob % LEN(hi)], lo = knob & 1, v = -7;
+
+	if (num_parse(s, lo, top, &v) < 0) {
+		assert(v == -7);
+		/* what has so few digits is refused for its value alone */
+		if (n && n < 10 && strspn(s, "0123456789") == n)
+			assert(strtol(s, NULL, 10) < lo ||
+			    strtol(s, NULL, 10) > top);
+	} else {
+		assert(v >= lo && v <= top && v == strtol(s, NULL, 10));
+		assert(strspn(s, "0123456789") == n);
 	}
 }
 
 static void
-fuzz_node(const char *s)
+fuzz_hex(char *s, size_t n, unsigned knob)
 {
-	char *out = malloc(NODE_LEN + 1), *two = malloc(NODE_LEN + 1);
-	int drop;
+	uint64_t h;
+	int ok = n && n <= 16 && strspn(s, "0123456789abcdefABCDEF") == n;
 
-	assert(out && two);
-	for (drop = 0; drop < 2; drop++) {
-		if (node_parse(s, out, drop))
-			continue;
+	(void)knob;
+	assert(hex_parse(s, &h) == (ok ? 0 : -1));
+	if (ok)
+		assert(h == strtoull(s, NULL, 16));
+}
+
+static void
+fuzz_node(char *s, size_t n, unsigned knob)
+{
+	char *out = malloc(NODE_LEN + 1), two[NODE_LEN + 1];
+
+	assert(out);
+	if (!node_parse(s, out, knob & 1)) {
 		assert(*out && strlen(out) <= NODE_LEN);
-		assert(strlen(out) <= strlen(s));
+		assert(strlen(out) == n || (knob & 1 && strlen(out) + 5 == n));
 		assert(!node_parse(out, two, 0) && !strcmp(out, two));
+		assert(!node_parse(s, two, 1));
 	}
 	node_suggest(s, out);
 	assert(!node_parse(out, two, 0) && !strcmp(out, two));
 	free(out);
-	free(two);
 }
 
 static void
-fuzz_hello(const char *line)
+fuzz_hello(char *line, size_t n, unsigned knob)
 {
 	struct hello h;
-	const char *why = NULL, *text = NULL;
-	char two[NODE_LEN + 1];
-	int code;
+	const char *why = NULL;
+	char two[NODE_LEN + 1], b[B64_LEN + 1];
 
-	if (hello_parse(line, &h, &why) < 0)
+	(void)n, (void)knob;
+	if (hello_parse(line, &h, &why) < 0) {
 		assert(why && *why);
-	else {
-		assert(h.version == 1 || h.version == 2);
-		assert(h.role == R_AGENT || h.role == R_CLIENT);
-		assert(!node_parse(h.node, two, 0) && !strcmp(h.node, two));
-		assert(h.slot >= 0 && h.slot <= 63);
-		assert(h.wait >= 0 && h.wait <= WAIT_MAX);
-		assert(h.early == 0 || h.early == 1);
-		assert(h.version == 2 || (!h.run && !h.slot && !h.wait &&
-		    !h.early));
+		return;
 	}
-	code = reply_parse(line, &text);
+	assert(h.version == 1 || h.version == 2);
+	assert(h.role == R_AGENT || h.role == R_CLIENT);
+	assert(!node_parse(h.node, two, 0) && !strcmp(h.node, two));
+	assert(h.slot >= 0 && h.slot <= 63);
+	assert(h.wait >= 0 && h.wait <= WAIT_MAX);
+	assert(h.early == 0 || h.early == 1);
+	assert(h.version == 2 || (!h.run && !h.slot && !h.wait &&
+	    !h.early && !*h.key));
+	if (!*h.key)
+		return;
+	b64_write(h.nonce, b);
+	assert(key_name_ok(h.key) && strstr(line, h.key) && strstr(line, b));
+}
+
+static void
+fuzz_reply(char *line, size_t n, unsigned knob)
+{
+	const char *text = NULL;
+	int code = reply_parse(line, &text);
+
+	(void)knob;
 	assert(code >= -1 && code < C_MAX);
 	if (code >= 0)
-		assert(text && text >= line && text <= line + strlen(line));
-}
-
-/* Any prefix either waits for more or says what the whole says. */
-static void
-fuzz_line(const char *b, size_t n)
-{
-	char *one = malloc(LINE_LEN), *two = malloc(LINE_LEN);
-	size_t k;
-	char *copy;
-	int got = line_take(b, n, one), r = 0;
-
-	assert(two && got >= -1 && got <= (int)n && got <= LINE_LEN);
-	assert(got || n < LINE_LEN);
-	for (k = 0; k <= n && k <= LINE_LEN; k++) {
-		copy = dup(b, k, 0);
-		r = line_take(copy, k, two);
-		free(copy);
-		if (r)
-			break;
-	}
-	assert(r == got);
-	if (got > 0) {
-		assert(b[got - 1] == '\n' && !strcmp(one, two));
-		assert(strlen(one) + 1 == (size_t)got ||
-		    strlen(one) + 2 == (size_t)got);
-		for (k = 0; one[k]; k++)
-			assert(one[k] >= ' ' && one[k] <= '~');
-		fuzz_words(one);
-		fuzz_hello(one);
-	}
-	free(one);
-	free(two);
+		assert(text && text >= line && text <= line + n &&
+		    *text != ' ');
+	if (code > 0)
+		assert(word_is(line, "ERROR"));
+	if (code == C_OK)
+		assert(word_is(line, "OK") || word_is(line, "READY"));
 }
 
 static void
-fuzz_refusal(const char *s)
+fuzz_refusal(char *s, size_t len, unsigned knob)
 {
 	unsigned char *out = malloc(512), *p;
-	size_t len = strlen(s), n = ssh_refusal(out, s);
+	size_t n = ssh_refusal(out, s);
 
+	(void)knob;
 	len = len > 393 ? 399 : len + 6;	/* "mssh: " in front */
 	assert(n <= 512 && (p = memchr(out, '\n', n)));
 	n -= (size_t)(++p - out);
@@ -188,49 +270,47 @@ fuzz_refusal(const char *s)
 }
 
 static void
-fuzz_escape(const char *b, size_t n)
+fuzz_escape(const char *b, size_t n, unsigned knob)
 {
-	size_t size, i, len;
-	char *out;
+	size_t size = 1 + size_of(knob, 4 * n + 8), i, o;
+	char *out = malloc(size);
 
-	for (size = 1; size < 4 * n + 8; size = size * 2 + 1) {
-		out = malloc(size);
-		assert(out && escape(out, size, b, n) == out);
-		len = strlen(out);
-		assert(len < size);
-		for (i = 0; i < len; i++)
-			assert(out[i] >= ' ' && out[i] <= '~');
-		free(out);
+	assert(out && escape(out, size, b, n) == out);
+	for (i = o = 0; out[o]; i++) {
+		assert(i < n && o < size);
+		if (out[o] == '\\') {
+			assert(out[o + 1] == 'x' && out[o + 2] && out[o + 3]);
+			assert(b[i] < ' ' || b[i] > '~' || b[i] == '\\');
+			o += 4;
+		} else
+			assert(out[o++] == b[i]);
 	}
-	size = 4 * n + 8;
-	out = malloc(size);
-	escape(out, size, b, n);
-	for (i = len = 0; i < n; i++, len++)
-		if (out[len] == '\\')
-			len += 3;
-	assert(strlen(out) == len);
+	assert(i == n || o + 5 >= size);
 	free(out);
 }
 
 static void
-fuzz_addr(const char *s)
+fuzz_addr(char *s, size_t n, unsigned knob)
 {
 	static const char safe[] = "abcdefghijklmnopqrstuvwxyz"
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%";
-	char *host = malloc(HOST_LEN + 1), *port = malloc(33), *out;
-	size_t size;
+	char *host, *port, *out;
+	size_t size = 2 * knob + 1;
 
+	(void)n;
+	host = malloc(HOST_LEN + 1);
+	port = malloc(33);
 	if (!addr_split(s, host, port)) {
 		assert(*host && strlen(host) <= HOST_LEN && *host != '-');
 		assert(strspn(host, safe) == strlen(host));
 		assert(*port && strlen(port) <= 32 && *port != '-');
 		assert(strspn(port, safe) == strlen(port));
-		for (size = 1; size < 512; size += 83) {
-			out = malloc(size);
-			host_name("node", host, port, out, size);
-			assert(strlen(out) < size && !strpbrk(out, ":%"));
-			free(out);
-		}
+		out = malloc(size);
+		host_name(knob & 1 ? "a.b" : "node", host, port, out, size);
+		assert(strlen(out) < size && !strpbrk(out, ":%"));
+		assert(size < 7 || out[knob & 1 ? 3 : 4] ==
+		    (knob & 1 ? '+' : '.'));
+		free(out);
 	}
 	free(host);
 	free(port);
@@ -238,16 +318,16 @@ fuzz_addr(const char *s)
 
 /* One word for sh, whose value is s after ssh has undone the percents. */
 static void
-fuzz_quote(const char *s)
+fuzz_quote(char *s, size_t n, unsigned knob)
 {
-	size_t n = strlen(s), size, o = 0;
-	char *q = malloc(4 * n + 8);
+	size_t size = size_of(knob, 4 * n + 8), o = 0;
+	char *q = malloc(size + !size);
 	const char *p;
-	int len, in = 0;
+	int len = shell_quote(s, q, size), in = 0;
 
-	len = shell_quote(s, q, 4 * n + 8);
-	assert(len >= 2 && strlen(q) == (size_t)len);
-	for (p = q; *p; p++) {
+	assert(len == -1 || ((size_t)len == strlen(q) && (size_t)len < size));
+	assert(len != -1 || size < 4 * n + 6);
+	for (p = len < 0 ? "" : q; *p; p++) {
 		if (*p == '\'') {
 			in = !in;
 			continue;
@@ -262,87 +342,227 @@ fuzz_quote(const char *s)
 		assert(o < n && *p == s[o]);
 		o++;
 	}
-	assert(!in && o == n);
+	assert(!in && (len < 0 || o == n));
 	free(q);
-	for (size = 0; size < 4 * n + 8; size = size * 2 + 1) {
-		q = dup("", 0, size);
-		len = shell_quote(s, q, size);
-		assert(len == -1 || (strlen(q) == (size_t)len &&
-		    (size_t)len < size));
-		free(q);
-	}
 }
 
 static void
-fuzz_conf(const char *s, size_t n)
+fuzz_conf(char *line, size_t n, unsigned knob)
 {
-	char *line = dup(s, n, 1), *arg = NULL;
+	char *arg = NULL;
 	const char *why = NULL;
-	size_t len = strlen(line);
 	int k = conf_parse(line, &arg, &why);
 
+	(void)knob;
 	assert(k >= -1 && k <= K_NODE);
 	if (k == -1)
 		assert(why && *why);
 	if (k > 0) {
-		assert(arg && arg > line && arg < line + len && *arg);
-		assert(arg + strlen(arg) <= line + len);
+		assert(arg && arg > line && arg < line + n && *arg);
+		assert(arg + strlen(arg) <= line + n);
 	}
-	free(line);
+}
+
+/* Any 32 bytes come back; a string has no second spelling. */
+static void
+fuzz_b64(char *s, size_t n, unsigned knob)
+{
+	unsigned char in[MAC_LEN] = { 0 }, out[MAC_LEN];
+	char b[B64_LEN + 1];
+
+	(void)knob;
+	memcpy(in, s, n < MAC_LEN ? n : MAC_LEN);
+	b64_write(in, b);
+	assert(strlen(b) == B64_LEN && !b64_parse(b, out));
+	assert(!mac_differs(in, out));
+	out[knob % MAC_LEN] ^= 1 << knob / MAC_LEN;
+	assert(mac_differs(in, out));
+	if (b64_parse(s, out) == 0) {
+		b64_write(out, b);
+		assert(!strcmp(s, b));
+	}
 }
 
 static void
-fuzz_keys(const char *s, size_t n)
+fuzz_secret(char *s, size_t n, unsigned knob)
 {
-	char *line = dup(s, n, 1), b[B64_LEN + 1];
-	unsigned char key[MAC_LEN];
+	struct secret k;
 	const char *why = NULL;
+	char b[B64_LEN + 1];
+	size_t i;
+	int ok = n && n <= KEY_LEN && is_alnum((unsigned char)*s);
+
+	(void)knob;
+	for (i = 0; i < n; i++)
+		ok = ok && is_node_char((unsigned char)s[i]);
+	assert(key_name_ok(s) == ok);
+	if (secret_parse(s, &k, &why) < 0) {
+		assert(why && *why);
+		return;
+	}
+	assert(key_name_ok(k.name) && strstr(s, k.name));
+	b64_write(k.key, b);
+	assert(strstr(s, b));
+}
+
+static void
+fuzz_right(char *line, size_t n, unsigned knob)
+{
+	const char *why = NULL;
+	char b[B64_LEN + 1];
 	struct right r;
 
-	if (b64_parse(s, key) == 0) {
-		b64_write(key, b);
-		assert(!strcmp(s, b));
-	}
-	if (right_parse(line, &r, &why) < 0)
+	(void)knob;
+	if (right_parse(line, &r, &why) < 0) {
 		assert(why && *why);
-	else if (r.roles) {
-		assert(r.roles < 8 && *r.nodes);
-		assert(key_name_ok(r.secret.name));
-		glob_list(r.nodes, r.secret.name, 0);
-		b64_write(r.secret.key, b);
-		assert(strstr(s, b));
+		return;
 	}
-	free(line);
+	if (!r.roles) {
+		line += strspn(line, " ");
+		assert(!*line || *line == '#');
+		return;
+	}
+	assert(r.roles < 8 && *r.nodes && strlen(r.nodes) < n);
+	assert(!strchr(r.nodes, ' ') && key_name_ok(r.secret.name));
+	b64_write(r.secret.key, b);
+	assert(strstr(line, b));
 }
+
+/* A table of what matches what, for patterns without sets. */
+static int
+glob_slowly(const char *p, const char *s, int exact)
+{
+	char row[34] = { 1 };
+	size_t n = strlen(s), j;
+	int up, diagonal;
+
+	for (; *p; p++) {
+		diagonal = row[0];
+		row[0] = row[0] && *p == '*';
+		for (j = 1; j <= n; j++) {
+			up = row[j];
+			row[j] = *p == '*' ? up || row[j - 1] : diagonal &&
+			    (*p == '?' || fold(*p, exact) ==
+			    fold(s[j - 1], exact));
+			diagonal = up;
+		}
+	}
+	return row[n];
+}
+
+/* "PATTERNS STRING": a list matches if one of it does. */
+static void
+fuzz_glob(char *list, size_t n, unsigned knob)
+{
+	char *s = memchr(list, ' ', n), *p;
+	int exact = knob & 1, hit = 0, all, r;
+
+	if (n > 200 || !s || strlen(s + 1) > 32)
+		return;
+	*s++ = '\0';
+	all = glob_list(list, s, exact);
+	for (p = strtok(list, ","); p; p = strtok(NULL, ",")) {
+		r = glob_match(p, s, exact);
+		assert((r & ~1) == 0);
+		assert(strchr(p, '[') || r == glob_slowly(p, s, exact));
+		hit |= r;
+	}
+	assert(all == hit);
+}
+
+/* In any two parts it is the same hash. */
+static void
+fuzz_hash(const char *b, size_t n, unsigned knob)
+{
+	struct sha256 s;
+	unsigned char whole[MAC_LEN], parts[MAC_LEN];
+	size_t k;
+
+	n = n > 130 ? 130 : n;
+	k = size_of(knob, n);
+	sha256_init(&s);
+	sha256_add(&s, b, n);
+	sha256_end(&s, whole);
+	sha256_init(&s);
+	sha256_add(&s, b, k);
+	sha256_add(&s, b + k, n - k);
+	sha256_end(&s, parts);
+	assert(!mac_differs(whole, parts));
+}
+
+/* Each part of a proof counts. */
+static void
+fuzz_proof(char *s, size_t n, unsigned knob)
+{
+	static const char *const label[] = { LABEL_SERVER, LABEL_PEER };
+	struct secret k = { "k", { 1 } };
+	unsigned char a[MAC_LEN] = { 0 }, b[MAC_LEN] = { 0 }, one[MAC_LEN],
+	    two[MAC_LEN];
+
+	s[n < NODE_LEN ? n : NODE_LEN] = '\0';
+	proof_mac(&k, label[0], R_AGENT, s, a, b, one);
+	*(knob & 4 ? a : knob & 8 ? b : k.key) += knob >> 4;
+	proof_mac(&k, label[knob & 1], knob & 2 ? R_CLIENT : R_AGENT, s, a, b,
+	    two);
+	assert(mac_differs(one, two) == (knob & 0xf3 ? 1 : 0));
+}
+
+static void
+fuzz_option(char *s, size_t n, unsigned knob)
+{
+	size_t k;
+
+	(void)knob;
+	if (n < 2)
+		return;
+	k = 1 + strcspn(s + 1, "BbcDEeFIiJLlmOoPpQRSWw");
+	assert(ssh_takes_next(s) == (k == n - 1));
+}
+
+static const struct {
+	void (*bytes)(const char *, size_t, unsigned knob);
+	void (*string)(char *, size_t, unsigned knob);
+} parsers[] = {
+	{ fuzz_line, NULL },		/* a */
+	{ fuzz_sniff, NULL },
+	{ NULL, fuzz_next },		/* c */
+	{ NULL, fuzz_get },
+	{ NULL, fuzz_number },
+	{ NULL, fuzz_hex },		/* f */
+	{ NULL, fuzz_node },
+	{ NULL, fuzz_hello },
+	{ NULL, fuzz_reply },		/* i */
+	{ NULL, fuzz_refusal },
+	{ fuzz_escape, NULL },
+	{ NULL, fuzz_addr },		/* l */
+	{ NULL, fuzz_quote },
+	{ NULL, fuzz_conf },
+	{ NULL, fuzz_b64 },		/* o */
+	{ NULL, fuzz_secret },
+	{ NULL, fuzz_right },
+	{ NULL, fuzz_glob },		/* r */
+	{ fuzz_hash, NULL },
+	{ NULL, fuzz_proof },
+	{ NULL, fuzz_option },		/* u */
+};
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	char *b, *s;
-	int k;
+	const char *b = (const char *)data + 2;
+	unsigned which;
+	char *s;
 
-	if (n > 4096)
+	if (n < 2)
 		return 0;
-	b = dup(data, n, 0);
-	fuzz_line(b, n);
-	k = (int)sniff((unsigned char *)b, n);
-	assert(k >= T_UNKNOWN && k <= T_SSH);
-	fuzz_escape(b, n);
-	free(b);
-
-	s = dup(data, n, 1);
-	fuzz_numbers(s);
-	fuzz_node(s);
-	fuzz_refusal(s);
-	fuzz_addr(s);
-	fuzz_quote(s);
-	fuzz_conf((char *)s, n);
-	fuzz_keys(s, n);
-	if (*s)
-		assert((unsigned)ssh_takes_next(s) <= 1);
-	s[n < LINE_LEN ? n : LINE_LEN - 1] = '\0';
-	fuzz_words(s);
-	fuzz_hello(s);
+	which = (data[0] + LEN(parsers) * 256 - 'a') % LEN(parsers);
+	n -= 2;
+	if (parsers[which].bytes) {
+		parsers[which].bytes(b, n, data[1]);
+		return 0;
+	}
+	s = copy(b, n, 1);
+	parsers[which].string(s, strlen(s), data[1]);
 	free(s);
 	return 0;
 }
@@ -352,7 +572,9 @@ int
 main(int argc, char **argv)
 {
 	static uint8_t buf[4096];
+	uint8_t *exact;
 	FILE *f;
+	size_t n;
 	int i;
 
 	for (i = 1; i < argc; i++) {
@@ -360,7 +582,10 @@ main(int argc, char **argv)
 			perror(argv[i]);
 			return 1;
 		}
-		LLVMFuzzerTestOneInput(buf, fread(buf, 1, sizeof buf, f));
+		n = fread(buf, 1, sizeof buf, f);
+		exact = (uint8_t *)copy(buf, n, 0);
+		LLVMFuzzerTestOneInput(exact, n);
+		free(exact);
 		fclose(f);
 	}
 	printf("%d inputs\n", argc - 1);
