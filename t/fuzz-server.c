@@ -1,0 +1,1109 @@
+/* fuzz-server.c - a server and its peers in one process, as the input says
+ *
+ *	clang -g -O1 -fsanitize=fuzzer,address,undefined -DNO_SANDBOX \
+ *	    -Dclock_gettime=fuzz_clock -Daccept4=fuzz_accept \
+ *	    -Dgetentropy=fuzz_random -o fuzz t/fuzz-server.c reactor.c
+ *	./fuzz -max_total_time=30 -max_len=80 t/corpus-server
+ *
+ * An input is a program.  Its first byte says how the server is started; then
+ * come steps of two bytes: what is done, and by which of the guests or with
+ * which of the variants.  Guests are agents, clients and strangers at the
+ * other ends of socket pairs.  A watcher of ours runs the program, a step for
+ * each turn of the real loop (or several, where the step says so), so the
+ * server sees all of it as it would see the network.  The clock stands still
+ * but for the steps that move it, and nothing sleeps.
+ *
+ * After each turn the server's lists and counters are compared with its
+ * connections.  In the end the guests leave, time passes, and nobody may be
+ * left; then what each guest got is compared with what the others sent.
+ * Built with -DREPLAY it runs the files that it is given.
+ */
+#define _XOPEN_SOURCE 700
+
+#include <sys/socket.h>
+#include <netinet/in.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../reactor.h"
+
+enum {
+	GUESTS = 16,
+	LOG = 1 << 16,			/* bytes from and to a guest */
+	WATCHED = 64,
+	FDS = 1024,
+	END_TURNS = 200			/* all are gone by then */
+};
+
+static struct guest {
+	int fd;				/* -1: not here, or not any more */
+	int theirs;			/* not accepted yet, or -1 */
+	int shut;			/* has said its last byte */
+	int dead;			/* for TCP: it acknowledges nothing */
+	int key;			/* in secrets[], -1: none */
+	size_t nsent, ngot, npending;
+	unsigned char sent[LOG], got[LOG];
+	char pending[512];		/* the second half of a line */
+} guests[GUESTS], nobody_yet = { .fd = -1, .theirs = -1, .key = -1 };
+
+static int nguests;			/* so many have come */
+static int64_t now_ms = 1000000;
+static unsigned char nonces;
+static int no_fds;			/* accept(2) fails so often */
+static int no_memory_in;		/* calls, 0: there is always some */
+static struct guest *of_fd[FDS];
+static struct io *watched[WATCHED];
+static int nwatched;
+
+/* the operating system, as the server sees it */
+
+int fuzz_clock(clockid_t, struct timespec *);
+int fuzz_accept(int, struct sockaddr *, socklen_t *, int);
+int fuzz_random(void *, size_t);
+
+int
+fuzz_clock(clockid_t id, struct timespec *ts)
+{
+	(void)id;
+	ts->tv_sec = now_ms / 1000;
+	ts->tv_nsec = now_ms % 1000 * 1000000;
+	return 0;
+}
+
+/* The port is the guest's number; some share an address. */
+static void
+address(int i, struct sockaddr *sa, socklen_t *len)
+{
+	struct sockaddr_in s4;
+	struct sockaddr_in6 s6;
+
+	memset(&s4, 0, sizeof s4);
+	memset(&s6, 0, sizeof s6);
+	s4.sin_family = AF_INET;
+	s4.sin_port = htons(1 + i);
+	s4.sin_addr.s_addr = htonl(0xc0000201 + i / 8);
+	s6.sin6_family = AF_INET6;
+	s6.sin6_port = htons(1 + i);
+	s6.sin6_addr.s6_addr[0] = 0x20;
+	if (i % 4 == 3)
+		memcpy(sa, &s6, *len = sizeof s6);
+	else
+		memcpy(sa, &s4, *len = sizeof s4);
+}
+
+int
+fuzz_accept(int lfd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	int i, fd;
+
+	(void)lfd, (void)flags;
+	if (no_fds && no_fds--) {
+		errno = EMFILE;
+		return -1;
+	}
+	for (i = 0; i < nguests; i++) {
+		if ((fd = guests[i].theirs) < 0)
+			continue;
+		guests[i].theirs = -1;
+		address(i, sa, len);
+		assert(fd < FDS);
+		of_fd[fd] = &guests[i];
+		return fd;
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+int
+fuzz_random(void *p, size_t n)
+{
+	memset(p, ++nonces, n);
+	return 0;
+}
+
+static int
+silent(int fd)
+{
+	return of_fd[fd]->dead ? 6000 : 0;
+}
+
+static int
+memory_fails(void)
+{
+	return no_memory_in && !--no_memory_in;
+}
+
+static void *
+seen_calloc(size_t n, size_t size)
+{
+	return memory_fails() ? NULL : calloc(n, size);
+}
+
+static void *
+seen_realloc(void *p, size_t size)
+{
+	return memory_fails() ? NULL : realloc(p, size);
+}
+
+static int
+seen_add(struct io *io, int fd, void (*fn)(struct io *))
+{
+	int r;
+
+	if (memory_fails()) {
+		errno = ENOMEM;
+		return -1;
+	}
+	if ((r = io_add(io, fd, fn)) == 0) {
+		assert(nwatched < WATCHED);
+		watched[nwatched++] = io;
+	}
+	return r;
+}
+
+static void
+seen_close(struct io *io)
+{
+	int i;
+
+	for (i = 0; i < nwatched; i++)
+		if (watched[i] == io) {
+			watched[i] = watched[--nwatched];
+			break;
+		}
+	io_close(io);
+}
+
+/* No message is written, as nobody reads them. */
+#define poll(fds, n, ms) ((void)(fds), 0)
+#define proc_raise() 1024
+#define reactor_signal(sig, fn) ((void)(fn))
+#define calloc seen_calloc
+#define realloc seen_realloc
+#define io_add seen_add
+#define io_close seen_close
+#define net_silent silent
+int mssh_main(int, char *[]);
+#define main mssh_main
+#include "../mssh.c"
+#undef main
+#undef poll
+#undef io_close
+#undef io_add
+#undef realloc
+#undef calloc
+
+/* What is below finds nothing new by being followed. */
+#ifdef __clang__
+# pragma clang attribute push (__attribute__((no_sanitize("coverage"))), \
+    apply_to = function)
+#endif
+
+static unsigned char born[sizeof cfg];	/* cfg before any option */
+static FILE *keys_file;
+static struct io driver;
+static int calm, gone;			/* turns, at the end */
+
+/* the input */
+
+static const uint8_t *program;
+static size_t left;
+
+static unsigned
+next_byte(void)
+{
+	if (!left)
+		return 0;
+	left--;
+	return *program++;
+}
+
+/* keys */
+
+static const char *const key_names[] = { "ka", "kb", "kc", "unknown" };
+static struct secret secrets[LEN(key_names)];
+static char spelled[LEN(key_names)][B64_LEN + 1];
+
+static const struct {
+	const char *format;
+	int keys[3];
+} files[] = {
+	{ "both * ka %s\nclient * kb %s\nagent b kc %s\n", { 0, 1, 2 } },
+	{ "# a\nagent a,b.* ka %s\nclient b* ka %s\n", { 0, 0, 0 } },
+	{ "both * kb %s\nclient a kc %s\n", { 1, 2, 0 } },
+	{ "agent * ka %s\nclient a ka %s\nboth * kc %s\n", { 0, 1, 2 } },
+	{ "both * ka %s\nagent\n", { 0, 0, 0 } },
+	{ "", { 0, 0, 0 } },
+	{ "agent * ka %s\n\nclient * kb %s", { 2, 1, 0 } },
+};
+
+static void
+keys_write(unsigned which)
+{
+	static unsigned now = LEN(files);
+	char b[512];
+	const int *k = files[which % LEN(files)].keys;
+	int n = snprintf(b, sizeof b, files[which % LEN(files)].format,
+	    spelled[k[0]], spelled[k[1]], spelled[k[2]]);
+
+	if (which % LEN(files) == now)
+		return;
+	now = which % LEN(files);
+	assert(n < (int)sizeof b);
+	assert(pwrite(fileno(keys_file), b, n, 0) == n);
+	assert(ftruncate(fileno(keys_file), n) == 0);
+}
+
+/* guests */
+
+static struct guest *
+come(void)
+{
+	struct guest *g = &guests[nguests];
+	int p[2];
+
+	if (nguests == GUESTS || !nlisten)
+		return NULL;
+	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) == 0);
+	g->fd = p[0];
+	g->theirs = p[1];
+	g->shut = g->dead = 0;
+	g->key = -1;
+	g->nsent = g->ngot = g->npending = 0;
+	nguests++;
+	io_again(&listeners[0]);
+	return g;
+}
+
+static int
+number(const struct guest *g)
+{
+	return g == &nobody_yet ? 0 : g - guests;
+}
+
+static void
+leave(struct guest *g)
+{
+	if (g->fd >= 0)
+		close(g->fd);
+	g->fd = -1;
+}
+
+static void
+put(struct guest *g, const void *b, size_t n)
+{
+	ssize_t r;
+
+	if (!n || g->fd < 0 || g->shut || n > LOG - g->nsent)
+		return;
+	if ((r = send(g->fd, b, n, MSG_NOSIGNAL)) <= 0)
+		return;
+	memcpy(g->sent + g->nsent, b, r);
+	g->nsent += r;
+}
+
+/* The second half is sent when the guest does something again. */
+static void
+put_line(struct guest *g, const char *line, int in_two)
+{
+	size_t n = strlen(line), k = in_two ? n / 2 : n;
+
+	put(g, line, k);
+	memcpy(g->pending, line + k, n - k);
+	g->npending = n - k;
+}
+
+static void
+put_rest(struct guest *g)
+{
+	put(g, g->pending, g->npending);
+	g->npending = 0;
+}
+
+static size_t
+take(struct guest *g, size_t most)
+{
+	ssize_t n = 0;
+
+	if (most > LOG - g->ngot)
+		most = LOG - g->ngot;
+	if (g->fd >= 0 && most &&
+	    (n = recv(g->fd, g->got + g->ngot, most, 0)) > 0)
+		g->ngot += n;
+	return n > 0 ? n : 0;
+}
+
+/* All that has come for anybody. */
+static size_t
+take_all(void)
+{
+	struct pollfd p[GUESTS];
+	size_t n = 0;
+	int i;
+
+	for (i = 0; i < nguests; i++) {
+		p[i].fd = guests[i].fd;
+		p[i].events = POLLIN;
+	}
+	if (poll(p, nguests, 0) > 0)
+		for (i = 0; i < nguests; i++)
+			if (p[i].revents)
+				n += take(&guests[i], LOG);
+	return n;
+}
+
+/* Bytes that tell whose they are, and which. */
+static void
+put_payload(struct guest *g, unsigned how)
+{
+	static const int sizes[] = { 1, 2, 40, 700, 4095, 4097, 17000, 30000 };
+	static unsigned char b[30000];
+	int i, n = sizes[how % LEN(sizes)];
+
+	if (how & 8) {
+		put(g, "SSH-2.0-x\r\n", 11);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		b[i] = number(g) << 4 | ((g->nsent + i) * 7 >> 3 & 15);
+	put(g, b, n);
+}
+
+/* what: 0 to 3 role and version, then bits. */
+static void
+put_hello(struct guest *g, unsigned what, unsigned who)
+{
+	char own[] = { 'n', 'a' + number(g), '\0' };
+	const char *const nodes[] = { "a", "b", "B.x", own };
+	static const char *const runs[] = { "", " run=1", " run=2 slot=1",
+	    " run=1 slot=5" };
+	static const char *const waits[] = { "", " wait=1", " early=1",
+	    " wait=60 early=1" };
+	static const char *const heads[] = { "MSSH/2 agent", "MSSH/2 client",
+	    "AGENT", "CLIENT" };
+	char key[128] = "", nonce[B64_LEN + 1], b[LINE_LEN];
+
+	if (!(what & 2) && cfg.keys) {
+		g->key = who >> 4 & 3;
+		memset(b, 'n', MAC_LEN);
+		b64_write((unsigned char *)b, nonce);
+		snprintf(key, sizeof key, " key=%s nonce=%s",
+		    key_names[g->key], nonce);
+	}
+	snprintf(b, sizeof b, "%s %s%s%s%s", heads[what & 3], nodes[who & 3],
+	    what & 2 ? "" : what & 1 ? waits[who >> 2 & 3] :
+	    runs[who >> 2 & 3], key, who & 64 ? "\r\n" : "\n");
+	put_line(g, b, who & 128);
+}
+
+static int
+hello_of(const struct guest *g, struct hello *h)
+{
+	char line[LINE_LEN];
+	const char *why;
+
+	return line_take((const char *)g->sent, g->nsent, line) > 0 ?
+	    hello_parse(line, h, &why) : -1;
+}
+
+/* Where the nth line ends, at most. */
+static size_t
+behind(const unsigned char *b, size_t n, int lines)
+{
+	size_t i = 0;
+
+	for (; lines && i < n; i++)
+		lines -= b[i] == '\n';
+	return i;
+}
+
+static void
+put_proof(struct guest *g, unsigned how)
+{
+	unsigned char nonce[MAC_LEN], mac[MAC_LEN];
+	char line[LINE_LEN], w[B64_LEN + 1], b[LINE_LEN];
+	struct hello h;
+
+	take(g, LOG);
+	if (g->key < 0 || hello_of(g, &h) < 0 ||
+	    line_take((char *)g->got, g->ngot, line) <= 0 ||
+	    word_get(line, "nonce", w, sizeof w) < 0 ||
+	    b64_parse(w, nonce) < 0)
+		return;
+	proof_mac(&secrets[g->key], how & 1 ? LABEL_SERVER : LABEL_PEER,
+	    h.role, h.node, h.nonce, nonce, mac);
+	b64_write(mac, w);
+	snprintf(b, sizeof b, "PROOF mac=%s\n", w);
+	put_line(g, b, how & 2);
+}
+
+static void
+put_word(struct guest *g, unsigned which)
+{
+	static const char *const words[] = { "READY\n", "PING\n", "PONG\n",
+	    "OK\n", "ERROR busy no sshd\n", "ERROR unreachable\n", "READY",
+	    "\n", "READY\nSSH-2.0-y\r\n", "PING\nREADY\n", "what is this\n",
+	    "\x16\x03\x01\x02", "GET / HTTP/1.1\r\n\r\n", "MSSH/2 ",
+	    "ERROR nonsense \n", "OK id=1\r\n" };
+
+	put(g, words[which % LEN(words)], strlen(words[which % LEN(words)]));
+}
+
+static void
+put_raw(struct guest *g)
+{
+	size_t n = next_byte() % 64;
+
+	if (n > left)
+		n = left;
+	put(g, program, n);
+	program += n;
+	left -= n;
+}
+
+/* what the server believes */
+
+static struct conn *
+conn_of(int i)
+{
+	return watched[i]->fn != dispatch ? NULL : (struct conn *)
+	    ((char *)watched[i] - offsetof(struct conn, io));
+}
+
+/* Is c where its phase says? */
+static void
+check_conn(const struct conn *c)
+{
+	int session = c->phase == CALLED || c->phase == PAIRED ||
+	    c->phase == RELAY;
+
+	assert(c->phase > BIRTH && (c->phase <= PAIRED || c->phase == RELAY));
+	assert(c->io.added && c->io.fd >= 0);
+	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
+	    (c->version == 1 && (c->phase == PARKED || c->phase == CLAIM)));
+	assert((c->in == &strangers) == (c->phase == HELLO ||
+	    c->phase == PROOF));
+	assert(c->in != &strangers || startups[c->copied]);
+	assert(!c->agent || c->phase == PARKED || c->phase == CALLED ||
+	    c->phase == RELAY || c->phase == LINGER);
+	assert(session == (c->half && c->half->to));
+	if (session) {
+		assert(c->half->to == c->half->from);
+		assert(c->half->to->half->to == c);
+		assert(c->node && c->half->to->node == c->node);
+		assert(c->agent != c->half->to->agent);
+	}
+	if (c->phase == PARKED)
+		assert(c->in == &c->node->u.parked && c->agent);
+	if (c->phase == WAITING)
+		assert(c->in == &c->node->queue->waiting);
+	if (c->phase == CLAIM)
+		assert(c->in == &c->node->queue->claims);
+	if (c->in == &live)
+		assert(c->phase == RELAY && !c->agent);
+}
+
+static void
+check_list(const struct list *l)
+{
+	const struct conn *c = l->head;
+	int i;
+
+	assert(l->n >= 0 && !c == !l->n);
+	for (i = 0; i < l->n; i++, c = c->next)
+		assert(c->in == l && c->next->prev == c);
+	assert(c == l->head);
+}
+
+static void
+check_node(const struct node *n)
+{
+	int i, refs = 0, agents = 0, quiet = 0;
+	struct conn *c;
+
+	for (i = 0; i < nwatched; i++)
+		if ((c = conn_of(i)) && c->node == n) {
+			refs++;
+			agents += c->agent;
+			quiet += c->silent;
+		}
+	assert(n->refs == refs && n->agents == agents && n->silent == quiet);
+	assert(n->tokens >= 0);
+	if (refs)
+		check_list(&n->u.parked);
+	else
+		assert(halting || (n->seen && n->queue == &nobody));
+	check_list(&n->queue->waiting);
+	check_list(&n->queue->claims);
+	assert(!n->queue->waiting.n || !n->u.parked.n || halting);
+}
+
+static void
+check_key(const struct key *k)
+{
+	int i, held = 0, clients = 0;
+	struct conn *c;
+
+	for (i = 0; i < nwatched; i++)
+		if ((c = conn_of(i))) {
+			held += c->phase == PARKED && c->node->key == k;
+			clients += c->half && c->half->key == k;
+		}
+	assert(k->parked == held && k->clients == clients);
+}
+
+static void
+check(void)
+{
+	int i, n[RELAY + 1] = { 0 }, all = 0, sum = 0;
+	struct node *p;
+	struct conn *c;
+	struct key *k;
+	size_t b;
+
+	for (i = 0; i < nwatched; i++)
+		if ((c = conn_of(i))) {
+			check_conn(c);
+			n[c->phase]++;
+			all++;
+		}
+	assert(nconns == all && nwaiting == n[WAITING]);
+	assert(strangers.n == n[HELLO] + n[PROOF]);
+	assert(2 * live.n == n[RELAY] && n[CALLED] == n[PAIRED]);
+	check_list(&strangers);
+	check_list(&live);
+	for (b = 0; b < buckets; b++)
+		for (p = table[b]; p; p = p->chain, sum++)
+			check_node(p);
+	assert(nnodes == (size_t)sum && nseen <= sum);
+	for (b = 0; b < nkeys; b++)
+		check_key(keys[b]);
+	for (k = removed; k; k = k->next)
+		check_key(k);
+}
+
+/* what the guests got */
+
+static int
+starts(const unsigned char *b, size_t n, const char *with)
+{
+	return n >= strlen(with) && !memcmp(b, with, strlen(with));
+}
+
+/* Likewise, but whoever left early may not have all of it. */
+static int
+seems(const unsigned char *b, size_t n, const char *with)
+{
+	size_t len = strlen(with);
+
+	return !memcmp(b, with, n < len ? n : len);
+}
+
+/* Is b what follows in g's log from off on, and all of it? */
+static int
+agrees(const struct guest *g, size_t off, const unsigned char *b, size_t n,
+    int whole)
+{
+	size_t m = g->nsent - off;
+
+	return (whole ? n == m : n <= m) && !memcmp(g->sent + off, b, n);
+}
+
+/* Does b come from agent a, once it was ready?  One of version 1 is that when
+ * it is parked; what it says before, while it claims a node, is ignored. */
+static int
+from_agent(const struct guest *a, const unsigned char *b, size_t n, int whole)
+{
+	struct hello h;
+	size_t off, was;
+	const char *text;
+	char line[LINE_LEN];
+	int r;
+
+	if (hello_of(a, &h) < 0 || h.role != R_AGENT)
+		return 0;
+	off = behind(a->sent, a->nsent, cfg.keys ? 2 : 1);
+	if (h.version == 1 && agrees(a, off, b, n, whole))
+		return 1;
+	for (was = off; (r = line_take((const char *)a->sent + was,
+	    a->nsent - was, line)) > 0; was += r)
+		if ((h.version == 1 || reply_parse(line, &text) == C_OK) &&
+		    agrees(a, was + r, b, n, whole))
+			return 1;
+	return 0;
+}
+
+static int
+from_client(const struct guest *c, const unsigned char *b, size_t n,
+    int whole)
+{
+	struct hello h;
+
+	return hello_of(c, &h) == 0 && h.role == R_CLIENT && agrees(c,
+	    behind(c->sent, c->nsent, cfg.keys ? 2 : 1), b, n, whole);
+}
+
+/* The guest whose number is the port of from=. */
+static struct guest *
+caller(const char *line)
+{
+	char w[LINE_LEN];
+	long port;
+
+	assert(word_get(line, "from", w, sizeof w) > 0 && strrchr(w, ':'));
+	assert(num_parse(strrchr(w, ':') + 1, 1, nguests, &port) == 0);
+	return &guests[port - 1];
+}
+
+/* An agent of version 2 hears OK before all else, and GO once; behind that
+ * stands what its client has said, and nothing else. */
+static void
+check_agent(const struct guest *g, const struct hello *h, size_t off,
+    int whole)
+{
+	char line[LINE_LEN];
+	struct guest *c;
+	struct hello ch;
+	int ok = 0, r;
+
+	while ((r = line_take((const char *)g->got + off, g->ngot - off,
+	    line)) > 0) {
+		off += r;
+		if (word_is(line, "ERROR")) {
+			assert(off == g->ngot);
+			return;
+		}
+		if (!strcmp(line, "OK")) {
+			assert(!ok);
+			ok = 1;
+			continue;
+		}
+		assert(ok);
+		if (!strcmp(line, "PING") || !strcmp(line, "PONG"))
+			continue;
+		assert(word_is(line, "GO"));
+		c = caller(line);
+		assert(hello_of(c, &ch) == 0 && !strcmp(ch.node, h->node));
+		assert(from_client(c, g->got + off, g->ngot - off, whole));
+		return;
+	}
+	assert(!r);
+}
+
+/* A client gets OK (if it wants one), then what an agent has sent. */
+static void
+check_client(const struct guest *g, const struct hello *h, size_t off,
+    int whole)
+{
+	const unsigned char *b;
+	size_t n;
+	int i;
+
+	if (!h->early && starts(g->got + off, g->ngot - off, "OK"))
+		off += behind(g->got + off, g->ngot - off, 1);
+	b = g->got + off;
+	n = g->ngot - off;
+	if (!whole && (seems(b, n, "ERROR") ||
+	    seems(b, n, "SSH-2.0-mssh\r\n") || seems(b, n, "OK")))
+		return;
+	for (i = 0; i < nguests; i++)
+		if (&guests[i] != g && from_agent(&guests[i], b, n, whole))
+			return;
+	assert(!"bytes that no agent has sent");
+}
+
+static void
+check_old_agent(const struct guest *g, int whole)
+{
+	size_t off = starts(g->got, g->ngot, "OK\n") ? 3 : 0;
+	int i;
+
+	if (!whole && (g->ngot == off || seems(g->got, g->ngot, "ERROR") ||
+	    seems(g->got, g->ngot, "OK\n")))
+		return;
+	assert(off);
+	for (i = 0; i < nguests; i++)
+		if (from_client(&guests[i], g->got + off, g->ngot - off,
+		    whole))
+			return;
+	assert(!"bytes that no client has sent");
+}
+
+static void
+check_guest(const struct guest *g, int whole)
+{
+	struct hello h;
+	size_t off = 0;
+
+	if (hello_of(g, &h) < 0) {
+		assert(seems(g->got, g->ngot, "ERROR") ||
+		    seems(g->got, g->ngot, "HTTP/1.1 400") ||
+		    seems(g->got, g->ngot, "SSH-2.0-mssh\r\n") ||
+		    seems(g->got, g->ngot, "\x15\x03\x01"));
+		return;
+	}
+	if (cfg.keys && seems(g->got, g->ngot, "CHALLENGE "))
+		off = behind(g->got, g->ngot, 1);
+	else	/* nobody gets past that */
+		assert(!cfg.keys || seems(g->got, g->ngot, "ERROR") ||
+		    (h.early && seems(g->got, g->ngot, "SSH-2.0-mssh")));
+	if (h.role == R_CLIENT)
+		check_client(g, &h, off, whole);
+	else if (h.version == 2)
+		check_agent(g, &h, off, whole);
+	else
+		check_old_agent(g, whole);
+}
+
+/* For whoever looks into a failure: what was said. */
+static void
+show(void)
+{
+#ifdef REPLAY
+	char b[400];
+	int i;
+
+	for (i = 0; i < nguests; i++) {
+		printf("guest %d sent %zu: %s\n", i, guests[i].nsent, escape(b,
+		    sizeof b, guests[i].sent, guests[i].nsent));
+		printf("guest %d got %zu: %s\n", i, guests[i].ngot, escape(b,
+		    sizeof b, guests[i].got, guests[i].ngot));
+	}
+#endif
+}
+
+/* Everything arrives where both sides of a session are well. */
+static void
+check_sessions(void)
+{
+	struct guest *g, *p;
+	struct conn *c;
+	int i;
+
+	show();
+	for (i = 0; i < nwatched; i++) {
+		c = conn_of(i);
+		if (!c || c->phase != RELAY)
+			continue;
+		g = &guests[c->peer.port - 1];
+		p = &guests[c->half->to->peer.port - 1];
+		if (g->fd >= 0 && p->fd >= 0 && !g->shut && !p->shut)
+			check_guest(g, 1);
+	}
+}
+
+/* the program */
+
+static void
+step(unsigned what, unsigned with)
+{
+	static const int times[] = { 1, 100, 200, 1000, 2000, 3000, 5000,
+	    10000, 20000, 60001 };
+	int who = with & 7;
+	unsigned how = with >> 3 & 15;
+	struct guest *g;
+
+	if (who == 7)			/* the latest */
+		who = nguests - 1;
+	g = who >= 0 && who < nguests ? &guests[who] : &nobody_yet;
+	put_rest(g);
+	switch (what) {
+	case 0:
+		no_fds = how & 1 ? with & 7 : no_fds;
+		no_memory_in = how & 1 ? 0 : 1 + (with & 7);
+		break;
+	case 1:
+		come();
+		break;
+	case 2:
+	case 3:		/* the most frequent one */
+		if ((g = come()))
+			put_hello(g, with & 3, next_byte());
+		break;
+	case 4:
+		put_hello(g, how, next_byte());
+		break;
+	case 5:
+		put_proof(g, how);
+		break;
+	case 6:
+	case 7:
+		put_word(g, how);
+		break;
+	case 8:
+	case 9:
+		put_payload(g, how);
+		break;
+	case 10:
+		take(g, how & 1 ? LOG : how);
+		break;
+	case 11:
+		if (how & 1)
+			leave(g);
+		else if (how & 2)
+			g->dead = 1;
+		else if (g->fd >= 0) {
+			shutdown(g->fd, SHUT_WR);
+			g->shut = 1;
+		}
+		break;
+	case 12:
+	case 13:
+		now_ms += times[(with & 127) % LEN(times)];
+		break;
+	case 14:
+		if (with & 64) {
+			put_raw(g);
+			break;
+		}
+		keys_write(how);
+		on_reload(SIGHUP);
+		break;
+	default:
+		if (how == 15)
+			on_term(SIGTERM);
+	}
+}
+
+/* All that is under way arrives; then everybody leaves, time passes, and the
+ * server has nobody left. */
+static int
+the_end(void)
+{
+	int i, any = 0;
+
+	no_fds = no_memory_in = 0;
+	if (!gone) {
+		for (i = 0; i < nguests; i++)
+			put_rest(&guests[i]);
+		calm = take_all() ? 0 : calm + 1;
+		for (i = 0; i < nwatched; i++)
+			any |= watched[i]->bulk;
+		if (calm < (any ? 8 : 3))	/* those run one a turn */
+			return 0;
+		check_sessions();
+		for (i = 0; i < nguests; i++)
+			leave(&guests[i]);
+	}
+	assert(gone++ < END_TURNS);
+	if (gone > 2)
+		now_ms += 3000;
+	any = 0;
+	for (i = 0; i < nwatched; i++)
+		any |= conn_of(i) != NULL;
+	return !any && gone > 1;
+}
+
+static void
+on_step(struct io *io)
+{
+	unsigned what, with;
+
+	check();
+	io_again(io);
+	if (!left) {
+		if (the_end())
+			on_term(SIGTERM);
+		return;
+	}
+	do {
+		what = next_byte();
+		with = next_byte();
+		step(what & 15, with);
+	} while (what & 128 && left);
+}
+
+/* start and end */
+
+static void
+prepare(unsigned how)
+{
+	memcpy(&cfg, born, sizeof cfg);
+	nguests = no_fds = no_memory_in = calm = gone = 0;
+	nonces = 0;
+	halting = 0;
+	now_ms = (now_ms / 100000 + 2) * 100000;
+	started = 0;
+	nobody_yet.shut = nobody_yet.dead = 0;
+	nobody_yet.key = -1;
+	nobody_yet.npending = 0;
+	if (how & 1) {			/* limits that can be reached */
+		cfg.startups = 4;
+		cfg.source_startups = 3;
+		cfg.connections = 8;
+		cfg.parked = 2;
+		cfg.waiting = 1;
+		cfg.sessions = 1;
+		cfg.key_parked = 2;
+		cfg.key_sessions = 2;
+	}
+	cfg.strict = how >> 1 & 1;
+	cfg.drain = how & 4 ? 20 : 0;
+	cfg.verbose = how == 8;		/* it is slow */
+	daemon_start();
+	if (how & 16) {
+		static char path[32];
+		char why[PATH_MAX + 200];
+
+		keys_write(how >> 5);
+		snprintf(path, sizeof path, "/proc/self/fd/%d",
+		    fileno(keys_file));
+		cfg.keys = keys_name = path;
+		keys_load(why, sizeof why);
+	}
+	on_beat(&beat);
+	io_init(&listeners[0]);
+	nlisten = 1;
+	assert(io_add(&listeners[0], -1, on_listen) == 0);
+	io_init(&driver);
+	assert(io_add(&driver, -1, on_step) == 0);
+}
+
+static void
+forget_nodes(void)
+{
+	struct node *n;
+	size_t b;
+
+	for (b = 0; b < buckets; b++)
+		while ((n = table[b])) {
+			assert(!n->refs && !n->agents && !n->silent);
+			unremember(n);
+			node_free(n);
+		}
+	assert(!nnodes && !nseen && !newest);
+	free(table);
+	table = NULL;
+	buckets = mask = 0;
+}
+
+static void
+forget_keys(void)
+{
+	struct key *k;
+	size_t i;
+
+	for (i = 0; i < nkeys; i++)
+		assert(!keys[i]->parked && !keys[i]->clients);
+	keys_free(keys, nkeys);
+	keys = NULL;
+	nkeys = 0;
+	while ((k = removed)) {
+		assert(!k->parked && !k->clients);
+		removed = k->next;
+		free(k);
+	}
+}
+
+static void
+clean_up(void)
+{
+	static const uint16_t none[SOURCES];
+	struct conn *c;
+	int i;
+
+	no_fds = no_memory_in = 0;
+	/* where it was stopped in the middle */
+	for (i = 0; i < nguests; i++) {
+		take(&guests[i], LOG);
+		leave(&guests[i]);
+		if (guests[i].theirs >= 0)
+			close(guests[i].theirs);
+	}
+	for (i = 0; i < nwatched;)
+		if ((c = conn_of(i))) {
+			drop(c, "the end");
+			i = 0;
+		} else
+			i++;
+	show();
+	check();
+	assert(!nconns && !nwaiting && !strangers.n && !live.n && !nlisten);
+	assert(!memcmp(startups, none, sizeof none));
+	for (i = 0; i < nguests; i++)
+		check_guest(&guests[i], 0);
+	forget_nodes();
+	forget_keys();
+	io_del(&beat);
+	io_del(&drained);
+	io_del(&driver);
+	nwatched = 0;
+	for (i = 0; i < (int)LEN(noises); i++)
+		noises[i].said = noises[i].more = 0;
+}
+
+int LLVMFuzzerInitialize(int *, char ***);
+int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+const char *__asan_default_options(void);
+
+const char *
+__asan_default_options(void)
+{
+	return "quarantine_size_mb=1:max_malloc_fill_size=0:"
+	    "malloc_context_size=4";
+}
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	size_t i;
+
+	(void)argc, (void)argv;
+	setenv("JOURNAL_STREAM", "1", 1);	/* no time in messages */
+	memcpy(born, &cfg, sizeof cfg);
+	for (i = 0; i < LEN(secrets); i++) {
+		strcpy(secrets[i].name, key_names[i]);
+		memset(secrets[i].key, 'a' + i, MAC_LEN);
+		b64_write(secrets[i].key, spelled[i]);
+	}
+	keys_file = tmpfile();
+	if (!keys_file || reactor_open() < 0)
+		abort();
+	return 0;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	program = data;
+	left = n;
+	prepare(next_byte());
+	io_again(&driver);
+	assert(reactor_run() == 0);
+	clean_up();
+	return 0;
+}
+
+#ifdef __clang__
+# pragma clang attribute pop
+#endif
+
+#ifdef REPLAY
+int
+main(int argc, char **argv)
+{
+	static uint8_t buf[4096];
+	FILE *f;
+	int i;
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	LLVMFuzzerInitialize(&argc, &argv);
+	for (i = 1; i < argc; i++) {
+		if (!(f = fopen(argv[i], "rb"))) {
+			perror(argv[i]);
+			return 1;
+		}
+		LLVMFuzzerTestOneInput(buf, fread(buf, 1, sizeof buf, f));
+		fclose(f);
+	}
+	printf("%d inputs\n", argc - 1);
+	return 0;
+}
+#endif
