@@ -13,6 +13,7 @@
 #define _DARWIN_C_SOURCE
 
 #include <sys/types.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -39,7 +40,6 @@
 # include <sys/stat.h>
 #endif
 #ifdef __linux__
-# include <sys/mman.h>
 # include <sys/prctl.h>
 # include <sys/syscall.h>
 #endif

@@ -1,7 +1,7 @@
 #!/bin/sh
 # 55-caps.t - how much one node, one key and all together may take up, what
 # whoever meets such a limit is told, and who gets in all the same.
-# shellcheck disable=SC1091,SC2034	# lib.sh
+# shellcheck disable=SC1091,SC2016,SC2034	# lib.sh; sh -c
 t/need perl || exit 1
 . t/lib.sh
 
@@ -40,7 +40,7 @@ refused() {
 	"$MSSH" proxy "$node_" --server "$SRV" "$@" </dev/null >"$T/out" 2>&1
 	rc=$?
 	cat "$T/out"
-	[ $rc -eq "$code_" ] && grep -F -e "$text_" "$T/out"
+	[ "$rc" -eq "$code_" ] && grep -F -e "$text_" "$T/out"
 }
 
 # ---- of a node
