@@ -29,6 +29,12 @@ let_go() {
 	kill -9 "-$(pid "$1")"
 	wait_gone "$1"
 } >/dev/null
+# end NAME NODE: the same, and the server has seen the session's end.
+end() {
+	mark server
+	let_go "$1"
+	wait_log server " $2 from "
+}
 held() {
 	hold "$@" && wait_log "$1" up
 }
@@ -56,9 +62,9 @@ held one web
 held two web
 ok '--sessions: the third is refused' refused 8 \
     'web has 2 sessions (--sessions), try later' web
-let_go one
-ok 'when one has ended another may begin' wait_for 10 held three web
 is "$(log_count server '(--sessions)')" 1 'the log has it'
+end one web
+ok 'when one has ended another may begin' wait_for 10 held three web
 hold w1 later --wait 60
 hold w2 later --wait 60
 waiting() {
@@ -76,7 +82,7 @@ stop server >/dev/null
 
 # ---- of a key
 
-server --keys "$T/keys" --key-parked 2 --key-sessions 2
+server --keys "$T/keys" --key-parked 2 --key-sessions 2 -v
 agent n1 --key "$T/fleet.key"
 agent n2 --key "$T/fleet.key"
 start agent-n3 "$MSSH" agent n3 --server "$SRV" --key "$T/fleet.key"
@@ -89,16 +95,20 @@ kill -HUP "$(pid agent-n1)"
 ok 'an agent that dials again is let in' wait_log agent-n1 'n1 parked'
 held one n1 --key "$T/alice.key"
 held two n1 --key "$T/alice.key"
-is "$(log_count agent-n1 'n1 parked')" 3 'sessions take no place of spares'
+parked() {
+	[ "$(log_count agent-n1 'n1 parked')" -eq 3 ]
+}
+ok 'sessions take no place of spares' wait_for 10 parked
 ok '--key-sessions: the third is refused, at any node' refused 8 \
     'the key alice has 2 sessions, or clients that wait for one' n4 \
     --key "$T/alice.key"
-let_go two
+end two n1
 hold w1 gone --wait 60 --key "$T/alice.key"
+wait_log server '> waiting'
 ok 'who waits counts' wait_for 10 refused 8 'the key alice has 2 sessions' n4 \
     --key "$T/alice.key"
 let_go w1
-let_go one
+end one n1
 ok 'and no more when it has left' wait_for 10 held four n4 --key "$T/alice.key"
 stop agent-n2 >/dev/null
 ok 'a node that leaves makes room' wait_log agent-n3 'n3 parked' 30
