@@ -15,7 +15,7 @@ UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
 	mssh-agent@.service
 # what make check runs, those that wait long first, and how many at a time
 TESTS = t/[38]*.t t/4[16]*.t t/[!348]*.t t/4[!16]*.t t/.cache/50-proto
-JOBS = 3
+JOBS = 4
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
 	systemd-analyze script prove perl
 

@@ -3365,18 +3365,21 @@ serve_exec(struct conn *c, const char *k)
 	snprintf(id, sizeof id, "MSSH_SESSION=%016llx",
 	    (unsigned long long)c->run);
 	snprintf(who, sizeof who, "MSSH_CLIENT_KEY=%s", k);
-	if (say(c, "READY") < 0) {
-		drop(c, "gone");
+	if ((c->half->pid = proc_spawn(cfg.exec, fd, "READY\n", env)) < 0) {
+		say_log("cannot run --exec: %s", strerror(errno));
+		say(c, "ERROR unreachable cannot run --exec: %s",
+		    strerror(errno));
+		net_blocking(fd, 0);
+		linger(c);
 		return;
 	}
 	io_del(&c->io);
 	c->half->fd = fd;
-	c->half->pid = proc_spawn(cfg.exec, fd, env);
-	if (c->half->pid < 0 || io_add(&c->io, -1, dispatch) < 0) {
-		say_log("cannot run --exec: %s", strerror(errno));
+	if (io_add(&c->io, -1, dispatch) < 0) {
+		say_log("cannot watch --exec: %s", strerror(errno));
 		c->io.fd = -1;
 		close(fd);
-		drop(c, "no process");
+		drop(c, "no memory");
 		return;
 	}
 	list_add(&live, c);

@@ -982,7 +982,7 @@ proc_keep(int fd)
 }
 
 int
-proc_spawn(const char *cmd, int fd, char *const env[])
+proc_spawn(const char *cmd, int fd, const char *first, char *const env[])
 {
 	int pid;
 
@@ -993,7 +993,8 @@ proc_spawn(const char *cmd, int fd, char *const env[])
 		setrlimit(RLIMIT_NOFILE, &fds);
 	for (; *env; env++)
 		putenv(*env);
-	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1)
+	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1 &&
+	    write(1, first, strlen(first)) == (ssize_t)strlen(first))
 		execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
 	_exit(127);
 }

@@ -113,9 +113,10 @@ int proc_fork(void);
 	/* fork(2); the child has default signals and, of the descriptors that
 	 * are not close-on-exec, only what it had: call proc_keep() there */
 void proc_keep(int fd);		/* in a child: close all above 2 but fd */
-int proc_spawn(const char *cmd, int fd, char *const env[]);
-	/* /bin/sh -c cmd with fd as standard input and output, env added to
-	 * the environment; the pid, or -1.  fd stays open here, blocking. */
+int proc_spawn(const char *cmd, int fd, const char *first, char *const env[]);
+	/* /bin/sh -c cmd with fd as standard input and output, to which it
+	 * writes first before, and env added to the environment; the pid, or
+	 * -1.  fd stays open here, blocking. */
 
 /* One direction of a relay.  It holds a pipe (Linux) or a buffer only while
  * bytes are stuck in it, so an idle session costs two descriptors.  Held
