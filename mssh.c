@@ -2563,7 +2563,7 @@ limits(long n)
 	at_least(all, n > 2 * FILES ? n - FILES : n, 1);
 	at_least(&cfg.key_parked, *all / 2, 16);
 	at_least(&cfg.sessions, *all / 8, 16);
-	at_least(&cfg.key_sessions, *all / 4, 16);
+	at_least(&cfg.key_sessions, *all / 16, 16);
 }
 
 /* Root's rights end here. */
@@ -4128,7 +4128,7 @@ static const struct option {
 	{ "sessions", "N", SERVER, O_NUM, &cfg.sessions, 1, INT_MAX,
 	    "sessions of a node (1/8 of --connections)" },
 	{ "key-sessions", "N", SERVER, O_NUM, &cfg.key_sessions, 1, INT_MAX,
-	    "sessions of a client's key (1/4)" },
+	    "sessions of a client's key (1/16)" },
 	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
 	    0, "the rendezvous server (port 8443)" },
 	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,
