@@ -49,6 +49,7 @@ static struct guest {
 	int shut;			/* has said its last byte */
 	int dead;			/* for TCP: it acknowledges nothing */
 	int key;			/* in secrets[], -1: none */
+	int proved;			/* that it has it */
 	size_t nsent, ngot, npending;
 	unsigned char sent[LOG], got[LOG];
 	char pending[512];		/* the second half of a line */
@@ -276,7 +277,7 @@ come(void)
 	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) == 0);
 	g->fd = p[0];
 	g->theirs = p[1];
-	g->shut = g->dead = 0;
+	g->shut = g->dead = g->proved = 0;
 	g->key = -1;
 	g->nsent = g->ngot = g->npending = 0;
 	nguests++;
@@ -442,6 +443,7 @@ put_proof(struct guest *g, unsigned how)
 		return;
 	proof_mac(&secrets[g->key], how & 1 ? LABEL_SERVER : LABEL_PEER,
 	    h.role, h.node, h.nonce, nonce, mac);
+	g->proved |= !(how & 1) && strcmp(key_names[g->key], "unknown");
 	b64_write(mac, w);
 	snprintf(b, sizeof b, "PROOF mac=%s\n", w);
 	put_line(g, b, how & 2);
@@ -757,6 +759,9 @@ check_guest(const struct guest *g, int whole)
 	else	/* nobody gets past that */
 		assert(!cfg.keys || seems(g->got, g->ngot, "ERROR") ||
 		    (h.early && seems(g->got, g->ngot, "SSH-2.0-mssh")));
+	assert(!cfg.keys || g->proved ||
+	    seems(g->got + off, g->ngot - off, "ERROR") ||
+	    seems(g->got + off, g->ngot - off, "SSH-2.0-mssh"));
 	if (h.role == R_CLIENT)
 		check_client(g, &h, off, whole);
 	else if (h.version == 2)
