@@ -819,14 +819,10 @@ expired(struct conn *c)
 	return io_expired(&c->io);
 }
 
-/* Ends gracefully: what was said arrives, what still comes is discarded.  Many
- * who are refused and stay are no strangers any more, but hold descriptors as
- * those do: the oldest has had the most time to read. */
+/* Ends gracefully: what was said arrives, what still comes is discarded. */
 static void
 linger(struct conn *c)
 {
-	if (leaving.n && leaving.n >= max_leaving)
-		drop(leaving.head, "made room");
 	list_add(&leaving, c);
 	c->run = 0;
 	shutdown(c->io.fd, SHUT_WR);
@@ -1546,6 +1542,24 @@ park(struct conn *c)
 	serve_waiting(n);
 }
 
+/* May an agent of k park a connection at n?  What n has parked itself does
+ * not count, since this one may take its place. */
+static int
+may_park(struct conn *c, const struct node *n, int slot, const struct key *k)
+{
+	long others = !k ? 0 : k->parked - (n->key == k ? n->u.parked.n : 0);
+
+	if (slot >= cfg.parked)
+		refuse(c, C_LIMIT, "a node may park %ld connections here "
+		    "(--parked)", cfg.parked);
+	else if (others + slot >= cfg.key_parked)
+		refuse(c, C_LIMIT, "the key %s has %ld connections parked "
+		    "(--key-parked)", k->secret.name, others);
+	else
+		return 1;
+	return 0;
+}
+
 /* The agents that hold the node have shown that they live. */
 static void
 claims_fail(struct node *n)
@@ -1566,14 +1580,14 @@ claims_win(struct node *n)
 		return;
 	c = n->queue->claims.head;
 	run = c->run;
-	list_del(c);
-	park(c);
 	while (n->queue->claims.n) {
 		c = n->queue->claims.head;
 		list_del(c);
-		if (run && c->run == run)
-			park(c);
-		else
+		if (c->run == run && (run || !n->agents)) {
+			/* others of its key may have come meanwhile */
+			if (may_park(c, n, c->slot, n->key))
+				park(c);
+		} else
 			refuse(c, C_EXISTS, "another agent was first to take "
 			    "the node %s", n->id);
 	}
@@ -1677,25 +1691,6 @@ node_key(struct node *n, struct key *k)
 	n->key = k;
 }
 
-/* May the agent of h park a connection at n?  What n has parked itself does
- * not count, since this one may take its place. */
-static int
-may_park(struct conn *c, const struct node *n, const struct hello *h,
-    const struct key *k)
-{
-	long others = !k ? 0 : k->parked - (n->key == k ? n->u.parked.n : 0);
-
-	if (h->slot >= cfg.parked)
-		refuse(c, C_LIMIT, "a node may park %ld connections here "
-		    "(--parked)", cfg.parked);
-	else if (others + h->slot >= cfg.key_parked)
-		refuse(c, C_LIMIT, "the key %s has %ld connections parked "
-		    "(--key-parked)", k->secret.name, others);
-	else
-		return 1;
-	return 0;
-}
-
 static void
 agent_hello(struct conn *c, const struct hello *h, struct key *k)
 {
@@ -1707,7 +1702,7 @@ agent_hello(struct conn *c, const struct hello *h, struct key *k)
 	}
 	list_del(c);
 	attach(c, n);
-	if (!may_park(c, n, h, k))
+	if (!may_park(c, n, h->slot, k))
 		return;
 	if (n->agents && !key_may_follow(k, n->key)) {
 		refuse(c, C_EXISTS, "another key holds the node %s", n->id);
@@ -2257,6 +2252,12 @@ make_room(void)
 {
 	struct conn *c = weakest();
 
+	/* who was refused and stays is no stranger any more, but holds a
+	 * descriptor like one; the oldest has had the most time to read */
+	while (leaving.n > max_leaving) {
+		drop(leaving.head, "made room");
+		c = weakest();
+	}
 	if (nconns < cfg.connections || !c)
 		return;
 	noise(N_REFUSAL, "dropped %s: all %d connections are in use "
@@ -2586,7 +2587,9 @@ confine(int dial, const char *dir)
 	const char *what;
 	int fd = -1;
 
-	if (!cfg.exec && (fd = proc_confine(dial, dir, &what)) < 0 && dir)
+	if (!cfg.exec)
+		fd = proc_confine(dial, dir, notify_fd, &what);
+	if (!cfg.exec && fd < 0 && dir)
 		die(X_USAGE, "%s:", dir);
 	if (cfg.exec)
 		say_log("not confined, as what --exec runs would be");
@@ -2872,6 +2875,8 @@ on_answer(struct io *io)
 	}
 	answer_got = 0;
 	io_again(io);
+	if (a->n < 0 || a->n > MAX_ADDRS)
+		die(X_FAIL, "the process that looks names up is out of order");
 	t = a->q.which ? &sshd : &server;
 	if (!t->io.added || a->q.asked != t->asked)
 		return;			/* too late */
@@ -2890,6 +2895,8 @@ look_up(int fd, const struct query *q)
 	struct answer a;
 	int e;
 
+	signal(SIGTERM, SIG_DFL);	/* nobody waits for it at the end */
+	signal(SIGINT, SIG_DFL);
 	signal(SIGALRM, SIG_DFL);
 	alarm(10);
 	memset(&a, 0, sizeof a);
@@ -2913,6 +2920,7 @@ resolver_main(int fd)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
+	wipe(&mine, sizeof mine);	/* what it reads comes from afar */
 	net_blocking(fd, 1);
 	while (recv(fd, &q, sizeof q, MSG_WAITALL) == (ssize_t)sizeof q)
 		if (fork() == 0)
@@ -3763,6 +3771,8 @@ ask(struct conn *c)
 {
 	const char *k = hello_key(c, R_CLIENT);
 
+	if (resolver.added)	/* it has copies of ssh's pipes */
+		io_close(&resolver);
 	if (!k)
 		die(X_FAIL, "no memory:");
 	if (say(c, "MSSH/2 client %s wait=%ld%s%s", cfg.node, cfg.wait,

@@ -1001,6 +1001,8 @@ proc_spawn(const char *cmd, int fd, const char *first, char *const env[])
 
 /* confinement */
 
+static int fixed = -1;		/* a socket that stays connected as it is */
+
 int
 proc_user(const char *name)
 {
@@ -1227,6 +1229,18 @@ emit_rule(const struct rule *r, int dir)
 	emit(RET, 0, 0, ALLOW);
 }
 
+static void
+emit_fixed(int nr)
+{
+	if (fixed < 0)
+		return;
+	emit(LD, 0, 0, 0);
+	emit(JEQ, 0, 3, nr);
+	emit(LD, 0, 0, 16);
+	emit(JEQ, 0, 1, fixed);
+	emit(RET, 0, 0, KILL_PROCESS);
+}
+
 static int
 seccomp(int dial, int dir)
 {
@@ -1241,6 +1255,8 @@ seccomp(int dial, int dir)
 	emit(LD, 0, 0, 4);			/* the architecture */
 	emit(JEQ, 1, 0, ARCH);
 	emit(RET, 0, 0, KILL_PROCESS);
+	emit_fixed(SYS_connect);
+	emit_fixed(SYS_bind);
 	for (i = 0; i < sizeof rules / sizeof *rules; i++)
 		if (!rules[i].who || rules[i].who & who)
 			emit_rule(&rules[i], dir);
@@ -1322,13 +1338,20 @@ confine(int dial, const char *path, int dir)
 
 #endif
 
+#ifdef __linux__
+# define DIR_ONLY O_PATH	/* search permission is enough */
+#else
+# define DIR_ONLY O_RDONLY
+#endif
+
 int
-proc_confine(int dial, const char *dir, const char **what)
+proc_confine(int dial, const char *dir, int sock, const char **what)
 {
 	int fd = -1;
 
 	*what = NULL;
-	if (dir && (fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	fixed = sock;
+	if (dir && (fd = open(dir, DIR_ONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return -1;
 	proc_hide();
 	*what = confine(dial, dir, fd);

@@ -100,12 +100,13 @@ void proc_hide(void);	/* no core dump, and no other process looks in */
 int proc_user(const char *name);
 	/* root becomes that user, with its groups, for good; 0, or -1: see
 	 * errno, which is 0 where there is no such user */
-int proc_confine(int dial, const char *dir, const char **what);
+int proc_confine(int dial, const char *dir, int sock, const char **what);
 	/* Gives up for good all that is not needed from here on: no program is
 	 * run, no process made, no file opened, and without dial no connection
 	 * either.  In dir, unless it is NULL, files can still be read: by
 	 * openat(2), through the descriptor that is returned, which is -1
-	 * where there is no dir (or, errno says, no such one).  *what says in
+	 * where there is no dir (or, errno says, no such one).  sock, a socket
+	 * or -1, stays connected to whom it is.  *what says in
 	 * words by what it is confined. */
 int proc_try(const char *what, int dir);
 	/* for tests: tries what proc_confine() forbids; 0: it works */

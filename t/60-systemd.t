@@ -254,6 +254,7 @@ with_socket()
 	cp systemd/mssh-server.socket "$D/usr/local/lib/systemd/system" &&
 	    systemctl --quiet --root="$D" enable mssh-server.socket &&
 	    set_up server && grep -qx PrivateNetwork=yes "$conf" &&
+	    grep -qx Requires=mssh-server.socket "$conf" &&
 	    root_verified mssh-server.service &&
 	    mkdir -p "$T/score/mssh-server.service.d" &&
 	    cp "$D/usr/local/lib/systemd/system/mssh-server.service" \
@@ -639,6 +640,7 @@ activated()
 alone()
 {
 	inside systemctl --quiet enable mssh-server.socket &&
+	    inside systemctl stop mssh-server.socket mssh-server.service &&
 	    up_setup server &&
 	    shows mssh-server.service PrivateNetwork yes &&
 	    wait_for 10 ask_inside &&
