@@ -52,7 +52,8 @@
 
 /* Limits and times, ms unless said otherwise; mssh(1) lists them. */
 enum {
-	MAX_HOSTS = 16,		/* --host, listening sockets */
+	MAX_HOSTS = 16,		/* --host, --listen, listening sockets */
+	MAX_TRUSTED = 16,	/* --trusted */
 	MAX_SPARE = 64,		/* parked connections of a node */
 	MAX_SILENT = 4,		/* sessions of a node, client without a word */
 	SILENT_BURST = 20,	/* of those in a row, and then */
@@ -89,7 +90,7 @@ enum {
 enum phase_id {
 	BIRTH,
 	/* server */
-	HELLO, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
+	FRONT, HELLO, HEAD, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
 	/* agent and proxy */
 	LOOKUP, DIAL, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
 	/* all */
@@ -130,6 +131,7 @@ struct conn {
 	unsigned ssh : 1;	/* and is an SSH client, by its own word */
 	unsigned first : 1;	/* ended its side first */
 	unsigned sshd : 1;	/* agent: the connection to sshd */
+	unsigned web : 1;	/* came by an HTTP Upgrade */
 };
 
 struct key {			/* an entry of the server's keys file */
@@ -206,7 +208,9 @@ struct answer {
 };
 
 /* in the order in which they happen */
+static void on_front(struct conn *);
 static void on_hello(struct conn *);
+static void on_head(struct conn *);
 static void on_proof(struct conn *);
 static void on_linger(struct conn *);
 static void on_claim(struct conn *);
@@ -230,7 +234,9 @@ static const struct phase {
 	void (*fn)(struct conn *);
 	int ms;				/* deadline on entry */
 } phases[] = {
+	[FRONT] = { "front", on_front, 5000 },
 	[HELLO] = { "hello", on_hello, 5000 },
+	[HEAD] = { "head", on_head, 5000 },
 	[PROOF] = { "proof", on_proof, 5000 },
 	[LINGER] = { "linger", on_linger, 1000 },
 	[CLAIM] = { "claim", on_claim, 3000 },
@@ -266,14 +272,16 @@ static void node_lost(struct node *, const struct peer *);
 /* the command line; one role runs, so there is one of each */
 static struct {
 	const char *role;
-	const char *host[MAX_HOSTS];
-	int nhost;
+	const char *host[MAX_HOSTS], *path[MAX_HOSTS];
+	int nhost, npath;
+	struct net trusted[MAX_TRUSTED];
+	int ntrusted, trust_unix;
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source, *user, *try;
 	long port, ssh_port, spare, drain, wait;
 	long connections, startups, source_startups;
 	long parked, key_parked, waiting, sessions, key_sessions;
-	int fdpass, verbose, strict;
+	int fdpass, verbose, strict, proxied;
 	char node[NODE_LEN + 1];
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
     .waiting = 64, .ssh_host = "127.0.0.1" };
@@ -281,8 +289,9 @@ static struct {
 static struct list live;		/* one conn of each session */
 static int nconns;			/* connections, in any phase */
 static int nwaiting, max_waiting;	/* clients in WAITING, of all nodes */
-static struct list strangers;		/* HELLO, PROOF; oldest at the head */
-static uint16_t startups[SOURCES];	/* of them, by hash of the address */
+static struct list strangers;		/* up to PROOF; oldest at the head */
+static uint16_t startups[SOURCES + 1];	/* of them, by hash of the address;
+					 * the last: of fronts */
 static struct list leaving;		/* LINGER; oldest at the head */
 static int max_leaving;
 static struct target server, sshd;
@@ -492,6 +501,15 @@ is_ipv4(const struct peer *p)
 	return !memcmp(p->ip, map, 12);
 }
 
+/* Who came by a Unix socket has no address. */
+static int
+is_unix(const struct peer *p)
+{
+	static const unsigned char none[16];
+
+	return !p->port && !memcmp(p->ip, none, sizeof none);
+}
+
 /* ADDR:PORT, [ADDR]:PORT for IPv6; valid until the fourth call after. */
 static const char *
 peer_str(const struct peer *p)
@@ -501,6 +519,8 @@ peer_str(const struct peer *p)
 	char a[INET6_ADDRSTRLEN], *b = ring[at++ % 4];
 	int v4 = is_ipv4(p);
 
+	if (is_unix(p))
+		return "unix";
 	if (!inet_ntop(v4 ? AF_INET : AF_INET6, p->ip + (v4 ? 12 : 0), a,
 	    sizeof a))
 		strcpy(a, "?");
@@ -508,10 +528,25 @@ peer_str(const struct peer *p)
 	return b;
 }
 
+/* May p say for whom it speaks (--trusted)? */
+static int
+is_front(const struct peer *p)
+{
+	int i;
+
+	if (is_unix(p))
+		return cfg.trust_unix;
+	for (i = 0; i < cfg.ntrusted; i++)
+		if (net_has(&cfg.trusted[i], p->ip))
+			return 1;
+	return 0;
+}
+
 static socklen_t
 sa_len(const struct sockaddr_storage *ss)
 {
-	return ss->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
+	return ss->ss_family == AF_UNIX ? sizeof(struct sockaddr_un) :
+	    ss->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
 	    sizeof(struct sockaddr_in);
 }
 
@@ -776,10 +811,9 @@ say(struct conn *c, const char *fmt, ...)
 	return send(c->io.fd, b, n, MSG_NOSIGNAL) == n ? 0 : -1;
 }
 
-/* Takes one line, and not a byte more.  >0: it is in line; 0: not here yet;
- * -1: end of file or error; -2: malformed, the bytes are still there. */
+/* As hear(), but leaves the line where it is. */
 static int
-hear(struct conn *c, char line[LINE_LEN])
+overhear(struct conn *c, char line[LINE_LEN])
 {
 	char b[LINE_LEN];
 	ssize_t n;
@@ -793,15 +827,13 @@ hear(struct conn *c, char line[LINE_LEN])
 		return 0;
 	}
 	if (n < 0 && errno == EINTR)
-		return hear(c, line);
+		return overhear(c, line);
 	if (n < 0)
 		c->io.ready &= ~IO_H;	/* an error is no last byte */
 	if (n <= 0)
 		return -1;
 	if ((used = line_take(b, n, line)) < 0)
 		return -2;
-	if (used && recv(c->io.fd, b, used, 0) != used)
-		return -1;
 	if (!used && c->io.ready & IO_H)
 		return -1;
 	if (!used)
@@ -811,6 +843,25 @@ hear(struct conn *c, char line[LINE_LEN])
 	if (c->io.ready & IO_R)
 		io_again(&c->io);	/* the next line in the next turn */
 	return used;
+}
+
+/* Takes n bytes that were seen before.  0, -1. */
+static int
+consume(struct conn *c, int n)
+{
+	char b[HEAD_LEN];
+
+	return recv(c->io.fd, b, n, 0) == n ? 0 : -1;
+}
+
+/* Takes one line, and not a byte more.  >0: it is in line; 0: not here yet;
+ * -1: end of file or error; -2: malformed, the bytes are still there. */
+static int
+hear(struct conn *c, char line[LINE_LEN])
+{
+	int used = overhear(c, line);
+
+	return used > 0 && consume(c, used) < 0 ? -1 : used;
 }
 
 static int
@@ -1458,7 +1509,7 @@ static void
 refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
 {
 	static const char text[] = "this is a rendezvous server: it speaks "
-	    "neither SSH, HTTP nor TLS by itself, see mssh(1)";
+	    "neither SSH nor TLS by itself, see mssh(1)";
 	static const char alert[] = "\x15\x03\x01\x00\x02\x02\x46";
 	unsigned char b[512];
 	int len = 0;
@@ -1467,12 +1518,6 @@ refuse_stranger(struct conn *c, const char *said, size_t n, const char *why)
 	case T_TLS:		/* protocol_version (RFC 8446 6) */
 		why = "a TLS client";
 		memcpy(b, alert, len = sizeof alert - 1);
-		break;
-	case T_HTTP:
-		why = "an HTTP client";
-		len = snprintf((char *)b, sizeof b, "HTTP/1.1 400 Bad Request"
-		    "\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
-		    "Connection: close\r\n\r\n%s\n", (int)sizeof text, text);
 		break;
 	case T_SSH:
 		why = "an SSH client";
@@ -2112,28 +2157,37 @@ challenge(struct conn *c, const struct hello *h)
 		enter(c, PROOF);
 }
 
+/* No line of ours: HTTP has a way to us, once. */
+static void
+no_hello(struct conn *c, const char *why)
+{
+	ssize_t n = peek(c);
+
+	if (!c->web && n > 0 && sniff(first, n) == T_HTTP) {
+		enter(c, HEAD);
+		on_head(c);
+	} else
+		refuse_stranger(c, (char *)first, n > 0 ? n : 0, why);
+}
+
 static void
 on_hello(struct conn *c)
 {
 	struct hello h;
-	const char *why;
+	const char *why = "the first line is no mssh hello";
 	char line[LINE_LEN];
-	ssize_t n;
-	int r = hear(c, line);
+	int r = overhear(c, line);
 
-	if (r == -1) {
-		drop(c, "gone");
-	} else if (r == -2) {
-		n = recv(c->io.fd, line, sizeof line, MSG_PEEK);
-		refuse_stranger(c, line, n > 0 ? n : 0,
-		    "the first line is no mssh hello");
-	} else if (r > 0) {
-		r = hello_parse(line, &h, &why);
+	if (r > 0 && hello_parse(line, &h, &why) < 0) {
 		c->version = h.version;
-		if (r < 0) {
-			refuse_stranger(c, line, strlen(line), why);
-			return;
-		}
+		r = -2;
+	}
+	if (r == -2)
+		no_hello(c, why);
+	else if (r < 0 || (r > 0 && consume(c, r) < 0))
+		drop(c, "gone");
+	else if (r > 0) {
+		c->version = h.version;
 		if (cfg.keys)
 			challenge(c, &h);
 		else
@@ -2180,6 +2234,185 @@ on_proof(struct conn *c)
 	    role_names[h.role], h.node);
 }
 
+/* server: fronts and HTTP */
+
+/* Where the strangers of an address are counted: of an IPv6 network, since
+ * one host has 2^64 addresses there.  Two addresses may share a counter, but
+ * nobody knows which (the hash is keyed).  Who comes through a front has no
+ * address of its own yet. */
+static unsigned
+door_of(const struct peer *p)
+{
+	if (is_front(p) || is_unix(p))
+		return SOURCES;
+	return siphash(p->ip, is_ipv4(p) ? 16 : 8) % SOURCES;
+}
+
+/* Too many of this address that have not said who they are? */
+static int
+knocks(const struct peer *p, unsigned door)
+{
+	if (door == SOURCES || startups[door] < cfg.source_startups)
+		return 0;
+	noise(N_REFUSAL, "refused %s: %ld connections of its address have not "
+	    "said who they are (--source-startups)", peer_str(p),
+	    cfg.source_startups);
+	return 1;
+}
+
+/* A front says whose connection c is.  0: c is gone. */
+static int
+introduce(struct conn *c, const struct origin *o)
+{
+	struct peer p;
+	unsigned door;
+
+	if (!o->known)
+		return 1;
+	memcpy(p.ip, o->ip, sizeof p.ip);
+	p.port = o->port;
+	door = door_of(&p);
+	if (knocks(&p, door)) {
+		drop(c, "too many of its address");
+		return 0;
+	}
+	if (cfg.verbose)
+		say_log("fd %d: %s is %s", c->io.fd, peer_str(&c->peer),
+		    peer_str(&p));
+	startups[c->copied]--;
+	startups[c->copied = door]++;
+	c->peer = p;
+	return 1;
+}
+
+/* Goes on with the first line of what was used for now. */
+static void
+greet(struct conn *c, int used)
+{
+	if (consume(c, used) < 0) {
+		drop(c, "gone");
+		return;
+	}
+	c->io.ready |= IO_R;	/* what peek() saw behind it is still there */
+	enter(c, HELLO);
+	io_again(&c->io);
+}
+
+/* Peeks at what has to come whole before it can be used.  0: nothing is here;
+ * -1: c is gone. */
+static ssize_t
+glance(struct conn *c)
+{
+	ssize_t n = peek(c);
+
+	if (n > 0)
+		return n;
+	if (n == 0 || errno != EAGAIN) {
+		drop(c, "gone");
+		return -1;
+	}
+	c->io.ready &= ~IO_R;
+	return 0;
+}
+
+static void
+on_front(struct conn *c)
+{
+	struct origin o;
+	ssize_t n = glance(c);
+	int r = n > 0 ? proxy_take((char *)first, n, &o) : 0;
+
+	if (n < 0)
+		return;
+	if (r > 0) {
+		if (introduce(c, &o))
+			greet(c, r);
+	} else if (r < 0)
+		refuse(c, C_SYNTAX, "the connection does not begin with a "
+		    "PROXY header (--proxy-protocol)");
+	else if (expired(c))
+		refuse(c, C_TIMEOUT, "no PROXY header within %d s",
+		    phases[FRONT].ms / 1000);
+	else if (c->io.ready & IO_H)
+		drop(c, "gone");
+}
+
+/* Answers a request, and closes. */
+static void
+http_say(struct conn *c, const struct request *q)
+{
+	static const struct {
+		int status;
+		const char *reason;
+	} known[] = {
+		{ 200, "OK" }, { 408, "Request Timeout" },
+		{ 426, "Upgrade Required" },
+		{ 431, "Request Header Fields Too Large" },
+		{ 505, "HTTP Version Not Supported" }, { 400, "Bad Request" }
+	};
+	const char *text = q->why ? q->why : "ok";
+	char b[600];
+	size_t i = 0;
+
+	while (known[i].status != q->status && i + 1 < LEN(known))
+		i++;
+	snprintf(b, sizeof b, "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\n"
+	    "Content-Length: %zu\r\nConnection: close%s\r\n\r\n%s%s",
+	    q->status, known[i].reason, strlen(text) + 1,
+	    q->status == 426 ? ", Upgrade\r\nUpgrade: mssh" : "",
+	    q->head ? "" : text, q->head ? "" : "\n");
+	if (q->status != 200)
+		noise(N_REFUSAL, "refused %s: HTTP: %s", peer_str(&c->peer),
+		    text);
+	send(c->io.fd, b, strlen(b), MSG_NOSIGNAL);
+	linger(c);
+}
+
+/* The head of an HTTP request: it ends in our protocol, or in an answer that
+ * an HTTP client understands. */
+static void
+on_head(struct conn *c)
+{
+	static const char ok[] = "HTTP/1.1 101 Switching Protocols\r\n"
+	    "Connection: Upgrade\r\nUpgrade: mssh\r\n\r\n";
+	struct request q = { 400, 0, NULL, NULL };
+	struct origin o = { .known = 0 };
+	ssize_t n = glance(c);
+	int r = n > 0 ? head_take((char *)first, n, &q.why) : 0;
+
+	if (n < 0)
+		return;
+	if (r < 0 && n == HEAD_LEN)
+		q.status = 431;
+	if (r == 0 && expired(c)) {
+		q.status = 408;
+		q.why = "the head of the request did not come";
+		r = -1;
+	}
+	if (r == 0 && c->io.ready & IO_H)
+		drop(c, "gone");
+	if (r == 0)
+		return;
+	if (r > 0)
+		request_parse((char *)first, &q);
+	if (r > 0 && is_front(&c->peer) && head_origin(q.fields, cfg.trusted,
+	    cfg.ntrusted, &o) < 0) {
+		q.status = 400;
+		q.why = "X-Forwarded-For and Forwarded contradict each other";
+	}
+	if (!introduce(c, &o))
+		return;
+	if (q.status != 101) {
+		http_say(c, &q);
+		return;
+	}
+	c->web = 1;
+	if (send(c->io.fd, ok, sizeof ok - 1, MSG_NOSIGNAL) < 0)
+		drop(c, "gone");
+	else
+		greet(c, r);
+}
+
 /* server: accept */
 
 /* No room for a newcomer: the stranger that has kept us waiting the longest
@@ -2207,15 +2440,6 @@ full(struct io *io)
 	io_after(io, PAUSE);
 }
 
-/* Where the strangers of an address are counted: of an IPv6 network, since
- * one host has 2^64 addresses there.  Two addresses may share a counter, but
- * nobody knows which (the hash is keyed). */
-static unsigned
-door_of(const struct peer *p)
-{
-	return siphash(p->ip, is_ipv4(p) ? 16 : 8) % SOURCES;
-}
-
 /* Too many that have not said who they are?  Of one address: the newcomer is
  * turned away.  Of all: the oldest makes room, which has had the time of as
  * many others to say a line; the honest say theirs in one round trip, so a
@@ -2224,12 +2448,8 @@ door_of(const struct peer *p)
 static int
 turned_away(const struct peer *p, unsigned door)
 {
-	if (startups[door] >= cfg.source_startups) {
-		noise(N_REFUSAL, "refused %s: %ld connections of its address "
-		    "have not said who they are (--source-startups)",
-		    peer_str(p), cfg.source_startups);
+	if (knocks(p, door))
 		return 1;
-	}
 	if (strangers.n >= cfg.startups) {
 		noise(N_REFUSAL, "refused %s: %d connections have not said "
 		    "who they are (--startups)",
@@ -2309,7 +2529,10 @@ on_listen(struct io *io)
 		c->peer = p;
 		list_add(&strangers, c);
 		startups[c->copied = door]++;
-		enter(c, HELLO);
+		enter(c, cfg.proxied ? FRONT : HELLO);
+		if (cfg.proxied && !is_front(&p))
+			refuse(c, C_DENIED, "this server takes connections "
+			    "from its front only (--trusted)");
 	}
 	io_again(io);
 }
@@ -2334,6 +2557,33 @@ listen_one(const struct sockaddr *sa, socklen_t len, int v6only)
 	if (io_add(&listeners[nlisten++], fd, on_listen) < 0)
 		die(X_FAIL, "cannot watch a socket:");
 	say_log("listening on %s", peer_str(&p));
+}
+
+/* A Unix socket that a front on the same host connects to.  One that nobody
+ * listens on any more is replaced; the directory says who gets to it. */
+static void
+listen_unix(const char *path)
+{
+	struct sockaddr_un sa;
+	mode_t before = umask(0111);
+	int fd;
+
+	memset(&sa, 0, sizeof sa);
+	sa.sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof sa.sun_path)
+		die(X_USAGE, "--listen: the path of a Unix socket has at most "
+		    "%d characters", (int)sizeof sa.sun_path - 1);
+	memcpy(sa.sun_path, path, strlen(path));
+	if (nlisten == MAX_HOSTS)
+		die(X_USAGE, "more than %d addresses to listen on", MAX_HOSTS);
+	net_unlink_stale(&sa);
+	if ((fd = net_listen((struct sockaddr *)&sa, sizeof sa, 0)) < 0)
+		die(X_FAIL, "cannot listen on unix:%s:", path);
+	umask(before);
+	io_init(&listeners[nlisten]);
+	if (io_add(&listeners[nlisten++], fd, on_listen) < 0)
+		die(X_FAIL, "cannot watch a socket:");
+	say_log("listening on unix:%s", path);
 }
 
 static int
@@ -2649,11 +2899,17 @@ run_server(void)
 
 	daemon_start();
 	started = reactor_now();
-	if (!cfg.nhost)
+	if (cfg.proxied && !cfg.ntrusted && !cfg.trust_unix)
+		die(X_USAGE, "--proxy-protocol wants --trusted: the front's "
+		    "address");
+	if (!cfg.nhost && (!cfg.npath || cfg.port != PORT))
 		cfg.host[cfg.nhost++] = "0.0.0.0";
-	if (!listen_inherited())
+	if (!listen_inherited()) {
 		for (i = 0; i < cfg.nhost; i++)
 			listen_host(cfg.host[i]);
+		for (i = 0; i < cfg.npath; i++)
+			listen_unix(cfg.path[i]);
+	}
 	keys_start();
 	notify("READY=1");
 	on_beat(&beat);
@@ -4104,7 +4360,7 @@ run_keygen(void)
 enum {
 	SERVER = 1, AGENT = 2, PROXY = 4, SSH = 8, CONFIG = 16, KEYGEN = 32
 };
-enum { O_STR, O_NUM, O_HOST, O_FLAG };
+enum { O_STR, O_NUM, O_HOST, O_FLAG, O_LISTEN, O_TRUST };
 
 static const struct option {
 	const char *name, *arg;
@@ -4117,6 +4373,12 @@ static const struct option {
 	    "listen on ADDR (0.0.0.0); may be repeated" },
 	{ "port", "N", SERVER, O_NUM, &cfg.port, 0, 65535,
 	    "listen on port N (8443); 0: a free one" },
+	{ "listen", "unix:PATH", SERVER, O_LISTEN, NULL, 0, 0,
+	    "listen on a Unix socket, and on no port without --host" },
+	{ "trusted", "ADDR[/BITS]", SERVER, O_TRUST, NULL, 0, 0,
+	    "a front that says whom it speaks for, or: unix" },
+	{ "proxy-protocol", NULL, SERVER, O_FLAG, &cfg.proxied, 0, 0,
+	    "a PROXY header begins each connection" },
 	{ "drain", "SECONDS", SERVER, O_NUM, &cfg.drain, 0, 86400,
 	    "let sessions end for so long after SIGTERM (0)" },
 	{ "keys", "FILE", SERVER, O_STR, &cfg.keys, 0, 0,
@@ -4223,6 +4485,32 @@ usage(FILE *f, int code)
 	exit(code);
 }
 
+/* Options that may be repeated. */
+static void
+option_list(const struct option *o, const char *v)
+{
+	char b[200];
+
+	if (o->kind == O_TRUST && !strcmp(v, "unix"))
+		cfg.trust_unix = 1;
+	else if (o->kind == O_TRUST && cfg.ntrusted == MAX_TRUSTED)
+		die(X_USAGE, "at most %d --trusted", MAX_TRUSTED);
+	else if (o->kind == O_TRUST) {
+		if (net_parse(v, &cfg.trusted[cfg.ntrusted++]) < 0)
+			die(X_USAGE, "--trusted wants an address, a network "
+			    "like 10.0.0.0/8 or unix, not '%s'",
+			    escape(b, sizeof b, v, strlen(v)));
+	} else if (cfg.nhost + cfg.npath == MAX_HOSTS)
+		die(X_USAGE, "at most %d --host and --listen", MAX_HOSTS);
+	else if (o->kind == O_HOST)
+		cfg.host[cfg.nhost++] = v;
+	else if (strncmp(v, "unix:", 5) || !v[5])
+		die(X_USAGE, "--listen wants unix:PATH (for addresses there "
+		    "are --host and --port)");
+	else
+		cfg.path[cfg.npath++] = v + 5;
+}
+
 /* Takes the option at args[*i], which starts with "--". */
 static void
 option(int *i)
@@ -4258,10 +4546,8 @@ option(int *i)
 			    "not '%s'", o->name, o->lo, o->hi, v);
 	} else if (o->kind == O_STR)
 		*(const char **)o->to = v;
-	else if (cfg.nhost == MAX_HOSTS)
-		die(X_USAGE, "at most %d --host", MAX_HOSTS);
 	else
-		cfg.host[cfg.nhost++] = v;
+		option_list(o, v);
 }
 
 static void

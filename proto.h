@@ -16,6 +16,9 @@
 #ifndef PROTO_H
 #define PROTO_H
 
+#include <sys/socket.h>
+#include <arpa/inet.h>
+
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +32,7 @@ enum {
 	ADDR_LEN = HOST_LEN + 9,	/* "[host]:65535" and NUL */
 	PORT = 8443,		/* the server's, when none is given */
 	COPY_LEN = 4096,	/* client bytes that travel behind GO */
+	HEAD_LEN = 4096,	/* longest head of HTTP, or PROXY header */
 	WAIT_MAX = 86400,	/* longest wait= of a client, s */
 	MAC_LEN = 32,		/* HMAC-SHA256; secrets and nonces, too */
 	B64_LEN = 43,		/* that in base64url */
@@ -660,7 +664,8 @@ static inline enum tongue
 sniff(const unsigned char *b, size_t n)
 {
 	static const char *const http[] = { "GET ", "POST ", "HEAD ", "PUT ",
-	    "OPTIONS ", "DELETE ", "CONNECT ", "PATCH ", "PRI * HTTP" };
+	    "OPTIONS ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
+	    "PRI * HTTP" };
 	size_t i;
 
 	/* handshake record, version 3.x (RFC 8446 5.1) */
@@ -966,6 +971,474 @@ ssh_takes_next(const char *opt)
 		if (strchr("BbcDEeFIiJLlmOoPpQRSWw", *p))
 			return !p[1];
 	return 0;
+}
+
+/* addresses of peers, IPv4 mapped into IPv6 (RFC 4291 2.5.5.2) */
+
+struct net {			/* the addresses that begin with its bits */
+	unsigned char ip[16];
+	int bits;
+};
+
+static inline int
+ip_parse(const char *s, unsigned char ip[16])
+{
+	static const unsigned char map[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (inet_pton(AF_INET6, s, ip) == 1)
+		return 0;
+	memcpy(ip, map, sizeof map);
+	return inet_pton(AF_INET, s, ip + 12) == 1 ? 0 : -1;
+}
+
+/* ADDR or ADDR/BITS.  0, -1. */
+static inline int
+net_parse(const char *s, struct net *net)
+{
+	char a[64];
+	size_t n = strcspn(s, "/");
+	long bits = 128;
+	int v4 = !memchr(s, ':', n);
+
+	if (n >= sizeof a)
+		return -1;
+	memcpy(a, s, n);
+	a[n] = '\0';
+	if (ip_parse(a, net->ip) < 0)
+		return -1;
+	if (s[n] && num_parse(s + n + 1, 0, v4 ? 32 : 128, &bits) < 0)
+		return -1;
+	net->bits = s[n] && v4 ? bits + 96 : bits;
+	return 0;
+}
+
+static inline int
+net_has(const struct net *net, const unsigned char ip[16])
+{
+	int n = net->bits / 8, left = net->bits % 8;
+
+	return !memcmp(net->ip, ip, n) &&
+	    (!left || !((net->ip[n] ^ ip[n]) >> (8 - left)));
+}
+
+/* heads of HTTP/1.1 (RFC 9110, RFC 9112) */
+
+struct field {			/* slices of a head */
+	const char *name, *value;
+	size_t name_len, len;
+};
+
+static inline int
+is_tchar(int c)
+{
+	return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+/* Do n bytes say word, without regard to case? */
+static inline int
+says(const char *s, size_t n, const char *word)
+{
+	size_t i;
+
+	for (i = 0; i < n && word[i]; i++)
+		if (fold(s[i], 0) != fold(word[i], 0))
+			return 0;
+	return i == n && !word[i];
+}
+
+/* The next field behind *s, which moves; 0 at the empty line.  The head must
+ * have come through head_take(). */
+static inline int
+field_next(const char **s, struct field *f)
+{
+	const char *e = memchr(*s, '\r', HEAD_LEN), *v;
+
+	if (e == *s)
+		return 0;
+	f->name = *s;
+	f->name_len = (const char *)memchr(*s, ':', e - *s) - *s;
+	*s = e + 2;
+	for (v = f->name + f->name_len + 1; *v == ' ' || *v == '\t';)
+		v++;
+	while (e > v && (e[-1] == ' ' || e[-1] == '\t'))
+		e--;
+	f->value = v;
+	f->len = e - v;
+	return 1;
+}
+
+/* Is word one of the elements of a list with commas? */
+static inline int
+field_has(const struct field *f, const char *word)
+{
+	const char *s = f->value, *end = s + f->len, *e, *t;
+
+	for (; s < end; s = e + 1) {
+		if (!(e = memchr(s, ',', end - s)))
+			e = end;
+		while (s < e && (*s == ' ' || *s == '\t'))
+			s++;
+		for (t = e; t > s && (t[-1] == ' ' || t[-1] == '\t');)
+			t--;
+		if (says(s, t - s, word))
+			return 1;
+	}
+	return 0;
+}
+
+/* Is a line of a head, of n bytes without its end, a field?  No white space
+ * before it (obs-fold, RFC 9112 5.2), and none before the colon (5.1). */
+static inline int
+is_field(const char *s, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n && is_tchar((unsigned char)s[i]);)
+		i++;
+	return i && i < n && s[i] == ':';
+}
+
+/* Takes a whole head from n peeked bytes, the empty line included.  What two
+ * readers could see differently is malformed: a CR or LF alone, control
+ * characters, a field that goes on in the next line. */
+static inline int
+head_take(const char *b, size_t n, const char **why)
+{
+	size_t i, line = 0;
+	int lines = 0;
+
+	for (i = 0; i < n && i < HEAD_LEN; i++) {
+		unsigned char c = b[i];
+
+		if (c == '\n') {
+			*why = "a line ends in LF without CR";
+			if (!i || b[i - 1] != '\r')
+				return -1;
+			if (i - 1 == line && lines)
+				return i + 1;
+			*why = lines ? "a line is no header field" :
+			    "the first line is empty";
+			if (lines ? !is_field(b + line, i - 1 - line) :
+			    i - 1 == line)
+				return -1;
+			lines++;
+			line = i + 1;
+			continue;
+		}
+		*why = "a CR without LF";
+		if (i && b[i - 1] == '\r')
+			return -1;
+		*why = "a control character in the head";
+		if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
+			return -1;
+	}
+	*why = "the head is longer than 4 KiB";
+	return i == HEAD_LEN ? -1 : 0;
+}
+
+struct request {
+	int status;		/* what to answer: 101, 200, or an error */
+	int head;		/* and without a body */
+	const char *why;	/* the sentence for an error */
+	const char *fields;	/* where they begin */
+};
+
+/* What a head that head_take() took asks of us. */
+static inline void
+request_parse(const char *b, struct request *q)
+{
+	const char *eol = memchr(b, '\r', HEAD_LEN), *s, *t;
+	size_t method = strcspn(b, " \r"), target;
+	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, minor;
+	struct field f;
+
+	memset(q, 0, sizeof *q);
+	q->status = 400;
+	q->fields = eol + 2;
+	q->head = says(b, method, "HEAD");
+	q->why = "the first line is no METHOD TARGET HTTP/1.1";
+	for (s = b; s < b + method && is_tchar((unsigned char)*s);)
+		s++;
+	t = b + method + 1;
+	if (s != b + method || !method || t >= eol)
+		return;
+	target = strcspn(t, " \r");
+	s = t + target;
+	if (!target || eol - s != 9 || memcmp(s, " HTTP/", 6) ||
+	    s[6] < '0' || s[6] > '9' || s[7] != '.' || s[8] < '0' ||
+	    s[8] > '9')
+		return;
+	q->status = 505;
+	q->why = "this server speaks HTTP/1.1";
+	if (s[6] != '1')
+		return;
+	minor = s[8] - '0';
+	for (s = q->fields; field_next(&s, &f);) {
+		hosts += says(f.name, f.name_len, "Host");
+		if (says(f.name, f.name_len, "Content-Length")) {
+			lengths++;
+			body |= f.len != 1 || *f.value != '0';
+		}
+		body |= says(f.name, f.name_len, "Transfer-Encoding");
+		if (says(f.name, f.name_len, "Upgrade"))
+			asked |= field_has(&f, "mssh");
+		if (says(f.name, f.name_len, "Connection"))
+			hop |= field_has(&f, "upgrade");
+	}
+	q->status = 400;
+	q->why = "a request has one Host and at most one Content-Length";
+	if (hosts > 1 || (minor && !hosts) || lengths > 1)
+		return;
+	if ((says(t, target, "/healthz") && !asked) &&
+	    (q->head || (method == 3 && !memcmp(b, "GET", 3)))) {
+		q->status = 200;
+		q->why = NULL;
+		return;
+	}
+	q->status = 426;
+	q->why = "this is a rendezvous server: mssh reaches it by an HTTP "
+	    "Upgrade, see mssh(1)";
+	if (!asked || !hop || !minor || method != 3 || memcmp(b, "GET", 3))
+		return;
+	q->status = 400;
+	q->why = "an Upgrade has no body";
+	if (!body)
+		q->status = 101;
+}
+
+struct response {
+	long status;
+	char line[200];		/* the first line, escaped */
+	int mssh;		/* it upgrades to our protocol */
+};
+
+/* 0, or -1 where it is no answer of HTTP/1.x. */
+static inline int
+response_parse(const char *b, struct response *r)
+{
+	const char *eol = memchr(b, '\r', HEAD_LEN), *s = eol + 2;
+	char num[4];
+	struct field f;
+
+	memset(r, 0, sizeof *r);
+	if (eol - b < 12 || memcmp(b, "HTTP/1.", 7) || b[8] != ' ' ||
+	    (b[12] != ' ' && b[12] != '\r'))
+		return -1;
+	memcpy(num, b + 9, 3);
+	num[3] = '\0';
+	if (num_parse(num, 100, 599, &r->status) < 0)
+		return -1;
+	escape(r->line, sizeof r->line, b, eol - b);
+	while (field_next(&s, &f))
+		if (says(f.name, f.name_len, "Upgrade"))
+			r->mssh |= field_has(&f, "mssh");
+	return 0;
+}
+
+/* whom a front says it speaks for */
+
+struct origin {
+	unsigned char ip[16];
+	uint16_t port;		/* 0: not known */
+	int known;
+};
+
+/* An address as such headers have it: v4, v4:port, v6, [v6], [v6]:port. */
+static inline int
+origin_parse(const char *s, size_t n, struct origin *o)
+{
+	char a[64], *p = a, *end;
+	long port = 0;
+
+	memset(o, 0, sizeof *o);
+	if (n >= sizeof a)
+		return -1;
+	memcpy(a, s, n);
+	a[n] = '\0';
+	if (*a == '[') {
+		p++;
+		if (!(end = strchr(a, ']')))
+			return -1;
+		*end++ = '\0';
+	} else
+		end = (end = strchr(a, ':')) && !strchr(end + 1, ':') ? end :
+		    a + n;
+	if (*end == ':' && num_parse(end + 1, 0, 65535, &port) < 0)
+		return -1;
+	if (*end && *end != ':')
+		return -1;
+	*end = '\0';
+	if (ip_parse(p, o->ip) < 0)
+		return -1;
+	o->port = port;
+	o->known = 1;
+	return 0;
+}
+
+/* Takes what one element of the list says into o: the last one counts that is
+ * no front itself.  Where all are, the first one. */
+static inline void
+origin_hop(struct origin *o, const char *s, size_t n, const struct net *fronts,
+    int nfronts)
+{
+	struct origin hop;
+	int i, front = 0;
+
+	if (origin_parse(s, n, &hop) < 0) {
+		memset(o, 0, sizeof *o);	/* hidden, or nonsense */
+		return;
+	}
+	for (i = 0; i < nfronts; i++)
+		front |= net_has(&fronts[i], hop.ip);
+	if (!front || !o->known)
+		*o = hop;
+}
+
+/* One element of Forwarded (RFC 7239 4), like for="[::1]:4711";proto=https:
+ * where the value of its for= is, or none. */
+static inline size_t
+forwarded_for(const char *s, size_t n, const char **value)
+{
+	const char *end = s + n, *e, *v;
+
+	for (; s < end; s = e + 1) {
+		if (!(e = memchr(s, ';', end - s)))
+			e = end;
+		while (s < e && (*s == ' ' || *s == '\t'))
+			s++;
+		if (e - s < 4 || !says(s, 4, "for="))
+			continue;
+		v = s + 4;
+		for (n = e - v; n && (v[n - 1] == ' ' || v[n - 1] == '\t');)
+			n--;
+		if (n >= 2 && *v == '"' && v[n - 1] == '"') {
+			v++;
+			n -= 2;
+		}
+		*value = v;
+		return n;
+	}
+	*value = s;
+	return 0;
+}
+
+/* Whom a head that head_take() took says it is for.  0, or -1 where two fields
+ * contradict each other: one of them is the client's own invention. */
+static inline int
+head_origin(const char *fields, const struct net *fronts, int nfronts,
+    struct origin *o)
+{
+	struct origin said[2];
+	const char *s = fields, *p, *end, *e, *v;
+	struct field f;
+	int rfc, seen[2] = { 0, 0 };
+	size_t n;
+
+	memset(said, 0, sizeof said);
+	while (field_next(&s, &f)) {
+		rfc = says(f.name, f.name_len, "Forwarded");
+		if (!rfc && !says(f.name, f.name_len, "X-Forwarded-For"))
+			continue;
+		seen[rfc] = 1;
+		for (p = f.value, end = p + f.len; p < end; p = e + 1) {
+			if (!(e = memchr(p, ',', end - p)))
+				e = end;
+			while (p < e && (*p == ' ' || *p == '\t'))
+				p++;
+			for (n = e - p, v = p; n && (p[n - 1] == ' ' ||
+			    p[n - 1] == '\t');)
+				n--;
+			if (rfc)
+				n = forwarded_for(p, n, &v);
+			origin_hop(&said[rfc], v, n, fronts, nfronts);
+		}
+	}
+	*o = said[seen[0] ? 0 : 1];
+	return seen[0] && seen[1] &&
+	    (said[0].known != said[1].known ||
+	    memcmp(said[0].ip, said[1].ip, 16)) ? -1 : 0;
+}
+
+/* The PROXY protocol's version 1, without its line end. */
+static inline int
+proxy_line(char *s, struct origin *o)
+{
+	char w[5][48], rest[2];
+	const char *p = s;
+	struct origin to;
+	long port, port2;
+	int i;
+
+	if (word_next(&p, w[0], sizeof w[0]) <= 0 || strcmp(w[0], "PROXY") ||
+	    word_next(&p, w[0], sizeof w[0]) <= 0)
+		return -1;
+	if (!strcmp(w[0], "UNKNOWN"))
+		return 0;
+	if (strcmp(w[0], "TCP4") && strcmp(w[0], "TCP6"))
+		return -1;
+	for (i = 1; i < 5; i++)
+		if (word_next(&p, w[i], sizeof w[i]) <= 0)
+			return -1;
+	if (word_next(&p, rest, sizeof rest) ||
+	    ip_parse(w[1], o->ip) < 0 || ip_parse(w[2], to.ip) < 0 ||
+	    num_parse(w[3], 0, 65535, &port) < 0 ||
+	    num_parse(w[4], 0, 65535, &port2) < 0 ||
+	    (w[0][3] == '4') == !!strchr(w[1], ':'))
+		return -1;
+	o->port = port;
+	o->known = 1;
+	return 0;
+}
+
+/* Takes a header of the PROXY protocol (haproxy's doc/proxy-protocol.txt, of
+ * 2020/03/05), version 1 or 2, from n peeked bytes.  o is unknown where the
+ * front speaks for itself (LOCAL), or of another network. */
+static inline int
+proxy_take(const char *b, size_t n, struct origin *o)
+{
+	static const char sig[12] = "\r\n\r\n\0\r\nQUIT\n";
+	const unsigned char *u = (const unsigned char *)b;
+	char line[108];
+	size_t i, len;
+
+	memset(o, 0, sizeof *o);
+	if (!n)
+		return 0;
+	if (*b == 'P') {
+		for (i = 0; i < n && i < sizeof line - 1; i++) {
+			if (i && b[i - 1] == '\r') {
+				if (b[i] != '\n')
+					return -1;
+				memcpy(line, b, i - 1);
+				line[i - 1] = '\0';
+				return proxy_line(line, o) < 0 ? -1 :
+				    (int)i + 1;
+			}
+			if ((u[i] < ' ' || u[i] > '~') && b[i] != '\r')
+				return -1;
+		}
+		return i == sizeof line - 1 ? -1 : 0;
+	}
+	if (memcmp(b, sig, n < 12 ? n : 12))
+		return -1;
+	if (n < 16)
+		return 0;
+	len = u[14] << 8 | u[15];
+	if (u[12] >> 4 != 2 || (u[12] & 15) > 1 || 16 + len > HEAD_LEN)
+		return -1;
+	if (n < 16 + len)
+		return 0;
+	if ((u[12] & 15) == 1 && u[13] >> 4 == 1 && len >= 12) {
+		o->ip[10] = o->ip[11] = 0xff;
+		memcpy(o->ip + 12, u + 16, 4);
+		o->port = u[24] << 8 | u[25];
+		o->known = 1;
+	} else if ((u[12] & 15) == 1 && u[13] >> 4 == 2 && len >= 36) {
+		memcpy(o->ip, u + 16, 16);
+		o->port = u[48] << 8 | u[49];
+		o->known = 1;
+	}
+	return 16 + len;
 }
 
 #endif /* PROTO_H */

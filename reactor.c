@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -37,7 +38,6 @@
 # include <sys/timerfd.h>
 #else
 # include <sys/event.h>
-# include <sys/stat.h>
 #endif
 #ifdef __linux__
 # include <sys/prctl.h>
@@ -738,6 +738,21 @@ net_listen(const struct sockaddr *sa, socklen_t len, int v6only)
 	close(fd);
 	errno = e;
 	return -1;
+}
+
+void
+net_unlink_stale(const struct sockaddr_un *sa)
+{
+	int fd = new_socket(AF_UNIX);
+	struct stat st;
+
+	/* whoever listens with a full queue says EAGAIN */
+	if (fd >= 0 && stat(sa->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	    connect(fd, (const struct sockaddr *)sa, sizeof *sa) < 0 &&
+	    errno == ECONNREFUSED)
+		unlink(sa->sun_path);
+	if (fd >= 0)
+		close(fd);
 }
 
 #ifdef __linux__

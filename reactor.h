@@ -21,6 +21,7 @@
 
 #include <sys/types.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <stddef.h>
 #include <stdint.h>
@@ -72,6 +73,8 @@ void io_close(struct io *);		/* io_del(), close(2), fd = -1 */
 
 /* sockets, all of them non-blocking and close-on-exec */
 int net_listen(const struct sockaddr *, socklen_t, int v6only);
+void net_unlink_stale(const struct sockaddr_un *);
+	/* a Unix socket on which nobody listens any more */
 int net_accept(int lfd, struct sockaddr *, socklen_t *);
 int net_dial(const struct sockaddr *to, socklen_t, const struct sockaddr *from,
     socklen_t);		/* IO_W, then net_error(); from may be NULL */

@@ -152,7 +152,7 @@ tls() {
 http() {
 	perl -MHTTP::Tiny -e '$r = HTTP::Tiny->new(timeout => 10)->get(
 	    "http://$ARGV[0]/"); print "$r->{status} $r->{content}";
-	    exit !($r->{status} == 400 && $r->{content} =~ /mssh/)' "$SRV"
+	    exit !($r->{status} == 426 && $r->{content} =~ /mssh/)' "$SRV"
 }
 
 ssh_lost() {
@@ -208,7 +208,7 @@ tongues() {
 	ok 'a hello of 1 GB without an end' flood
 	note "it took ${taken:-?} bytes"
 	ok 'a TLS client gets an alert' tls
-	ok 'an HTTP client gets a 400 and a sentence' http
+	ok 'an HTTP client gets a 426 and a sentence' http
 	ok 'an ssh client gets a sentence' ssh_lost
 	ok '10,000 connections of binary garbage' garbage
 	note "$(tail -n 1 "$T/crowd.log")"

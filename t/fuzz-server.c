@@ -749,7 +749,7 @@ check_guest(const struct guest *g, int whole)
 
 	if (hello_of(g, &h) < 0) {
 		assert(seems(g->got, g->ngot, "ERROR") ||
-		    seems(g->got, g->ngot, "HTTP/1.1 400") ||
+		    seems(g->got, g->ngot, "HTTP/1.1 ") ||
 		    seems(g->got, g->ngot, "SSH-2.0-mssh\r\n") ||
 		    seems(g->got, g->ngot, "\x15\x03\x01"));
 		return;
