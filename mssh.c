@@ -64,7 +64,6 @@ enum {
 	SOURCES = 4096,		/* counters for the addresses of strangers */
 	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
-	PING_EVERY = 25000,	/* below the 60 s of most proxies */
 	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
 	CALL_MAX = 10000,	/* and answered */
 	LOST_MS = 20000,	/* a client waits for a node lost so long ago */
@@ -84,7 +83,7 @@ enum {
 /* exit codes */
 enum {
 	X_FAIL = 1, X_USAGE, X_UNREACHABLE, X_OFFLINE, X_DENIED, X_SSHD,
-	X_TIMEOUT, X_BUSY, X_PROTOCOL
+	X_TIMEOUT, X_BUSY, X_PROTOCOL, X_TLS
 };
 
 enum phase_id {
@@ -92,10 +91,13 @@ enum phase_id {
 	/* server */
 	FRONT, HELLO, HEAD, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
 	/* agent and proxy */
-	LOOKUP, DIAL, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
+	LOOKUP, DIAL, OPEN, TUNNEL, SOCKS, UPGRADE, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
 	/* all */
 	RELAY
 };
+
+enum { TUNNELLED = 1, SEALED, WEB };	/* by a proxy or --connect, TLS, HTTP */
+enum { NETWORK = 1, OPENSSL };		/* the sides of a carrier */
 
 struct peer {			/* an address: IPv4 is mapped into IPv6 */
 	unsigned char ip[16];
@@ -124,14 +126,15 @@ struct conn {
 				 * strangers: its counter in startups[] */
 	uint8_t phase;
 	uint8_t version;	/* of the peer, 0: not known yet */
-	uint8_t slot;		/* agent: which spare */
+	unsigned slot : 6;	/* agent: which spare */
 	unsigned agent : 1;	/* counted in node->agents */
 	unsigned silent : 1;	/* counted in node->silent */
 	unsigned early : 1;	/* the client has its OK, or wants none */
 	unsigned ssh : 1;	/* and is an SSH client, by its own word */
 	unsigned first : 1;	/* ended its side first */
 	unsigned sshd : 1;	/* agent: the connection to sshd */
-	unsigned web : 1;	/* came by an HTTP Upgrade */
+	unsigned layer : 2;	/* the last of the transport's that is up */
+	unsigned carrier : 2;	/* TLS of another connection goes through */
 };
 
 struct key {			/* an entry of the server's keys file */
@@ -195,14 +198,14 @@ struct target {			/* a name to dial */
 	char why[80];		/* why there are none */
 };
 
-struct query {			/* to the process that looks names up */
-	int which;		/* 0: server, 1: sshd */
+struct query {			/* to the helper process */
+	enum { Q_SERVER, Q_SSHD, Q_TLS, Q_CONNECT } what;
 	unsigned asked;
 };
 
 struct answer {
 	struct query q;
-	int n;			/* of addr, or 0 and why */
+	int n;			/* of addr or descriptors, or 0 and why */
 	char why[80];
 	struct sockaddr_storage addr[MAX_ADDRS];
 };
@@ -221,6 +224,10 @@ static void on_waiting(struct conn *);
 static void on_paired(struct conn *);
 static void on_lookup(struct conn *);
 static void on_dial(struct conn *);
+static void on_open(struct conn *);
+static void on_tunnel(struct conn *);
+static void on_socks(struct conn *);
+static void on_upgrade(struct conn *);
 static void on_greet(struct conn *);
 static void on_idle(struct conn *);
 static void on_held(struct conn *);
@@ -247,8 +254,12 @@ static const struct phase {
 	[PAIRED] = { "paired", on_paired, 30000 },
 	[LOOKUP] = { "lookup", on_lookup, 15000 },
 	[DIAL] = { "dial", on_dial, 4000 },
+	[OPEN] = { "open", on_open, 15000 },
+	[TUNNEL] = { "tunnel", on_tunnel, 10000 },
+	[SOCKS] = { "socks", on_socks, 10000 },
+	[UPGRADE] = { "upgrade", on_upgrade, 10000 },
 	[GREET] = { "greet", on_greet, 10000 },
-	[IDLE] = { "idle", on_idle, PING_EVERY },
+	[IDLE] = { "idle", on_idle, -1 },	/* --ping */
 	[PINGED] = { "pinged", on_idle, 4000 },
 	[HELD] = { "held", on_held, 60000 },
 	[CHILD] = { "child", on_child, TICK },
@@ -258,8 +269,12 @@ static const struct phase {
 };
 
 static void drop(struct conn *, const char *why);
+static void wrap_left(struct conn *);
+static void carrier_end(struct conn *, const char *why);
 static void dial(struct conn *);
 static void connected(struct conn *);	/* dial() came through */
+static void reached(struct conn *);	/* so did a layer above it, */
+static void arrived(struct conn *);	/* and the last one */
 static void undialled(struct conn *, int code, const char *why);
 static void proxy_end(const char *why);
 static int proxy_idle(void);
@@ -278,13 +293,14 @@ static struct {
 	int ntrusted, trust_unix;
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source, *user, *try;
-	long port, ssh_port, spare, drain, wait;
+	const char *cafile, *cert, *certkey, *connect, *proxy;
+	long port, ssh_port, spare, drain, wait, ping;
 	long connections, startups, source_startups;
 	long parked, key_parked, waiting, sessions, key_sessions;
 	int fdpass, verbose, strict, proxied;
 	char node[NODE_LEN + 1];
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
-    .waiting = 64, .ssh_host = "127.0.0.1" };
+    .waiting = 64, .ssh_host = "127.0.0.1", .ping = 25 };
 
 static struct list live;		/* one conn of each session */
 static int nconns;			/* connections, in any phase */
@@ -295,6 +311,8 @@ static uint16_t startups[SOURCES + 1];	/* of them, by hash of the address;
 static struct list leaving;		/* LINGER; oldest at the head */
 static int max_leaving;
 static struct target server, sshd;
+static struct url url;			/* of --server */
+static struct proxy proxy;		/* host "": none */
 static unsigned char sip_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
 static uint64_t next_id;
@@ -510,7 +528,8 @@ is_unix(const struct peer *p)
 	return !p->port && !memcmp(p->ip, none, sizeof none);
 }
 
-/* ADDR:PORT, [ADDR]:PORT for IPv6; valid until the fourth call after. */
+/* ADDR:PORT, [ADDR]:PORT for IPv6, or without a port that is not known;
+ * valid until the fourth call after. */
 static const char *
 peer_str(const struct peer *p)
 {
@@ -524,7 +543,8 @@ peer_str(const struct peer *p)
 	if (!inet_ntop(v4 ? AF_INET : AF_INET6, p->ip + (v4 ? 12 : 0), a,
 	    sizeof a))
 		strcpy(a, "?");
-	snprintf(b, sizeof *ring, v4 ? "%s:%u" : "[%s]:%u", a, p->port);
+	snprintf(b, sizeof *ring, !p->port ? v4 ? "%s" : "[%s]" :
+	    v4 ? "%s:%u" : "[%s]:%u", a, p->port);
 	return b;
 }
 
@@ -675,7 +695,8 @@ enter(struct conn *c, enum phase_id to)
 	count(c, c->phase, to);
 	c->phase = to;
 	if (c->io.added)
-		io_after(&c->io, phases[to].ms);
+		io_after(&c->io, to == IDLE ? (int)cfg.ping * 1000 :
+		    phases[to].ms);
 }
 
 /* A connection that owns fd (-1: none yet).  NULL: no memory, fd is closed. */
@@ -728,6 +749,7 @@ conn_free(struct conn *c)
 {
 	nconns--;
 	count(c, c->phase, BIRTH);
+	wrap_left(c);
 	list_del(c);
 	half_free(c);
 	io_close(&c->io);
@@ -996,7 +1018,7 @@ on_relay(struct conn *c)
 			drop(c, strerror(e));
 			return;
 		}
-		if (!is_daemon && h->out.eof && proxy_idle()) {
+		if (!is_daemon && !c->carrier && h->out.eof && proxy_idle()) {
 			drop(c, NULL);
 			return;
 		}
@@ -1018,7 +1040,9 @@ on_relay(struct conn *c)
 		drop(c, strerror(errno));
 		return;
 	}
-	if (in && out) {
+	/* behind openssl's last byte nobody is left to hear an answer */
+	if ((in && out) || (c->carrier == OPENSSL && out) ||
+	    (c->carrier == NETWORK && in)) {
 		drop(c, NULL);
 		return;
 	}
@@ -2163,7 +2187,7 @@ no_hello(struct conn *c, const char *why)
 {
 	ssize_t n = peek(c);
 
-	if (!c->web && n > 0 && sniff(first, n) == T_HTTP) {
+	if (c->layer < WEB && n > 0 && sniff(first, n) == T_HTTP) {
 		enter(c, HEAD);
 		on_head(c);
 	} else
@@ -2406,7 +2430,7 @@ on_head(struct conn *c)
 		http_say(c, &q);
 		return;
 	}
-	c->web = 1;
+	c->layer = WEB;
 	if (send(c->io.fd, ok, sizeof ok - 1, MSG_NOSIGNAL) < 0)
 		drop(c, "gone");
 	else
@@ -2958,6 +2982,8 @@ conn_release(struct conn *c)
 	if (n && c->silent)
 		n->silent--;
 	conn_free(c);
+	if (!is_daemon && halting && !nconns)
+		exit(0);
 	if (!n)
 		return;
 	if (lost)
@@ -2974,8 +3000,14 @@ session_end(struct conn *c, const char *why)
 {
 	struct conn *p = c->half->to;
 
-	if (!is_daemon)
+	if (c->carrier) {
+		carrier_end(c, why);
+		return;
+	}
+	if (!is_daemon) {
 		proxy_end(why);
+		return;
+	}
 	session_log(c, why);
 	if (why) {
 		net_reset(c->io.fd);
@@ -3058,15 +3090,11 @@ resolve(struct target *t, int flags)
 }
 
 static void
-target_init(struct target *t, const char *addr, const char *what)
+target_init(struct target *t, const char *host, const char *port)
 {
-	char b[200];
-
 	io_init(&t->io);
-	if (addr_split(addr, t->host, t->port) < 0)
-		die(X_USAGE, "%s '%s' is no HOST, HOST:PORT or [IPv6]:PORT "
-		    "(ports: 1 to 65535)", what,
-		    escape(b, sizeof b, addr, strlen(addr)));
+	memcpy(t->host, host, strlen(host) + 1);
+	memcpy(t->port, port, strlen(port) + 1);
 	t->numeric = resolve(t, AI_NUMERICHOST) == 0;
 }
 
@@ -3105,35 +3133,26 @@ on_late(struct io *io)
 	lookup_done(t);
 }
 
-static struct io resolver;		/* the socket to it */
+/* What our sandbox leaves no room for is done by a process that is older: it
+ * looks names up and runs the programs that transports need.  All that it
+ * starts are its children, and nobody waits for them. */
+
+static struct io helper;		/* the socket to it */
 static struct answer answer_in;
 static size_t answer_got;
+static int answer_fds[NET_FDS], answer_nfds;
+static struct list orders;		/* conns in OPEN */
+
+static void transport_up(struct conn *, const struct answer *, int *fds,
+    int n);
 
 static void
-on_answer(struct io *io)
+name_answered(const struct answer *a)
 {
-	struct answer *a = &answer_in;
-	struct target *t;
-	ssize_t n = 0;
+	struct target *t = a->q.what == Q_SSHD ? &sshd : &server;
 
-	while (answer_got < sizeof *a && (n = recv(io->fd,
-	    (char *)a + answer_got, sizeof *a - answer_got, 0)) > 0)
-		answer_got += n;
-	if (answer_got < sizeof *a) {
-		if (n == 0)
-			die(X_FAIL, "the process that looks names up has "
-			    "ended");
-		if (errno == EAGAIN)
-			io->ready &= ~IO_R;
-		else
-			io_again(io);
-		return;
-	}
-	answer_got = 0;
-	io_again(io);
 	if (a->n < 0 || a->n > MAX_ADDRS)
-		die(X_FAIL, "the process that looks names up is out of order");
-	t = a->q.which ? &sshd : &server;
+		die(X_FAIL, "the helper process is out of order");
 	if (!t->io.added || a->q.asked != t->asked)
 		return;			/* too late */
 	t->n = a->n;
@@ -3142,12 +3161,60 @@ on_answer(struct io *io)
 	lookup_done(t);
 }
 
+static void
+order_answered(const struct answer *a, int *fds, int n)
+{
+	struct conn *c = orders.head;
+	int i;
+
+	for (i = orders.n; i > 0 && c->run != a->q.asked; i--)
+		c = c->next;
+	if (i > 0) {
+		list_del(c);
+		c->run = 0;
+		transport_up(c, a, fds, n);
+		return;
+	}
+	while (n > 0)			/* too late */
+		close(fds[--n]);
+}
+
+static void
+on_answer(struct io *io)
+{
+	struct answer *a = &answer_in;
+	ssize_t n = 0;
+	int nfds;
+
+	while (answer_got < sizeof *a && (n = net_recv_fds(io->fd,
+	    (char *)a + answer_got, sizeof *a - answer_got, answer_fds,
+	    &answer_nfds)) > 0)
+		answer_got += n;
+	if (answer_got < sizeof *a) {
+		if (n == 0)
+			die(X_FAIL, "the helper process has ended");
+		if (errno == EAGAIN)
+			io->ready &= ~IO_R;
+		else
+			io_again(io);
+		return;
+	}
+	answer_got = 0;
+	nfds = answer_nfds;
+	answer_nfds = 0;
+	io_again(io);
+	if (a->q.what == Q_SERVER || a->q.what == Q_SSHD)
+		name_answered(a);
+	else
+		order_answered(a, answer_fds, nfds);
+}
+
 /* Resolution blocks, and getaddrinfo(3) has no deadline, so each has a process
  * of its own. */
 static void
 look_up(int fd, const struct query *q)
 {
-	struct target *t = q->which ? &sshd : &server;
+	struct target *t = q->what == Q_SSHD ? &sshd : &server;
 	struct answer a;
 	int e;
 
@@ -3165,70 +3232,736 @@ look_up(int fd, const struct query *q)
 	_exit(send(fd, &a, sizeof a, MSG_NOSIGNAL) < 0);
 }
 
-/* What they come from is older than the sandbox, which leaves no files and no
- * processes.  It lives as long as we hold the other end of its socket. */
+/* s_client ends when we close its standard input (-no_ign_eof), reads no
+ * commands there (-nocommands), and checks what it would only print (the
+ * rest). */
 static void
-resolver_main(int fd)
+tls_exec(const struct sockaddr_un *sa, int fd, int err)
 {
-	struct query q;
+	const char *argv[32] = { "openssl", "s_client", "-quiet",
+	    "-no_ign_eof", "-nocommands", "-verify_return_error", "-unix",
+	    sa->sun_path };
+	unsigned char ip[16];
+	int n = 8, is_ip = ip_parse(url.host, ip) == 0;
 
-	signal(SIGTERM, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN);
-	wipe(&mine, sizeof mine);	/* what it reads comes from afar */
-	net_blocking(fd, 1);
-	while (recv(fd, &q, sizeof q, MSG_WAITALL) == (ssize_t)sizeof q)
-		if (fork() == 0)
-			look_up(fd, &q);
+	argv[n++] = is_ip ? "-verify_ip" : "-verify_hostname";
+	argv[n++] = url.host;
+	argv[n++] = is_ip ? "-noservername" : "-servername";
+	if (!is_ip)
+		argv[n++] = url.host;
+	if (url.scheme == S_HTTPS) {
+		argv[n++] = "-alpn";
+		argv[n++] = "http/1.1";
+	}
+	if (cfg.cafile) {
+		argv[n++] = "-CAfile";
+		argv[n++] = cfg.cafile;
+	}
+	if (cfg.cert) {
+		argv[n++] = "-cert";
+		argv[n++] = cfg.cert;
+		argv[n++] = "-cert_chain";
+		argv[n++] = cfg.cert;
+		argv[n++] = "-key";
+		argv[n++] = cfg.certkey ? cfg.certkey : cfg.cert;
+	}
+	argv[n] = NULL;
+	proc_exec((char *const *)argv, fd, err);
+}
+
+static void
+connect_exec(int fd)
+{
+	char cmd[4096] = "exec ";
+	char *argv[] = { "/bin/sh", "-c", cmd, NULL };
+
+	if (command_expand(cfg.connect, url.host, url.port, cmd + 5,
+	    sizeof cmd - 5) == 0)
+		proc_exec(argv, fd, -1);
+	_exit(127);
+}
+
+/* Hands a transport over.  TLS: as soon as openssl has come for its connection,
+ * or ended without.  A command may not notice that we have gone, so it is
+ * ended then, with all that it has started. */
+static void
+hand_over(int sock, const struct query *q, int pid, const int *f,
+    struct sockaddr_un *sa)
+{
+	struct pollfd p[2] = { { f[4], POLLIN, 0 }, { f[0], POLLIN, 0 } };
+	struct pollfd leash = { f[3], 0, 0 };
+	struct answer a;
+	int fds[NET_FDS] = { f[0], f[2], -1 }, i;
+
+	close(f[1]);
+	memset(&a, 0, sizeof a);
+	a.q = *q;
+	a.n = 2;
+	if (q->what == Q_TLS) {
+		if (poll(p, 2, 10000) > 0 && p[0].revents &&
+		    (fds[2] = accept(f[4], NULL, NULL)) >= 0)
+			a.n = 3;
+		net_unlisten_private(sa);
+	}
+	if (net_send_fds(sock, &a, sizeof a, fds, a.n) < 0 ||
+	    q->what == Q_TLS)
+		_exit(0);
+	close(f[0]);
+	close(f[2]);
+	while (poll(&leash, 1, -1) < 0 && errno == EINTR)
+		;
+	kill(-pid, SIGTERM);
+	for (i = 0; i < 10 && kill(-pid, 0) == 0; i++)
+		poll(NULL, 0, 100);
+	kill(-pid, SIGKILL);
 	_exit(0);
 }
 
+/* Makes a transport and two children: what it runs on, and who hands it over.
+ * -1: see errno. */
 static int
-resolver_start(void)
+transport(int sock, const struct query *q)
 {
-	int p[2], pid;
+	struct sockaddr_un sa;
+	int f[5] = { -1, -1, -1, -1, -1 };	/* our end and the child's; a
+						 * pipe for its errors, or that
+						 * breaks; where it listens */
+	int pid = -1, keeper = -1, i, e;
 
-	if (resolver.added)
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, f) == 0 && pipe(f + 2) == 0 &&
+	    (q->what != Q_TLS || (f[4] = net_listen_private(&sa)) >= 0) &&
+	    (pid = fork()) == 0) {
+		if (q->what == Q_TLS)
+			tls_exec(&sa, f[1], f[3]);
+		connect_exec(f[1]);
+	}
+	if (pid > 0 && (keeper = fork()) == 0)
+		hand_over(sock, q, pid, f, &sa);
+	e = errno;
+	if (keeper < 0 && f[4] >= 0)
+		net_unlisten_private(&sa);
+	if (keeper < 0 && pid > 0)
+		kill(pid, SIGKILL);
+	for (i = 0; i < 5; i++)
+		if (f[i] >= 0)
+			close(f[i]);
+	errno = e;
+	return keeper;
+}
+
+static void
+helper_main(int fd)
+{
+	static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	struct answer a;
+	struct query q;
+	size_t i;
+	int null;
+
+	for (i = 0; i < LEN(ignored); i++)
+		signal(ignored[i], SIG_IGN);
+	wipe(&mine, sizeof mine);	/* what it reads comes from afar */
+	net_blocking(fd, 1);
+	null = open("/dev/null", O_RDWR);
+	dup2(null, 0);			/* ssh waits for its pipes to close */
+	dup2(null, 1);
+	close(null);
+	while (recv(fd, &q, sizeof q, MSG_WAITALL) == (ssize_t)sizeof q) {
+		if (q.what == Q_SERVER || q.what == Q_SSHD) {
+			if (fork() == 0)
+				look_up(fd, &q);
+		} else if (transport(fd, &q) < 0) {
+			memset(&a, 0, sizeof a);
+			a.q = q;
+			snprintf(a.why, sizeof a.why, "%s", strerror(errno));
+			send(fd, &a, sizeof a, MSG_NOSIGNAL);
+		}
+	}
+	close(fd);
+	alarm(3);
+	while (wait(NULL) > 0)		/* they have nothing left to do */
+		;
+	_exit(0);
+}
+
+static int helper_pid;
+
+/* At the end: whoever works for us ends before us, and nobody is left to be
+ * waited for. */
+static void
+helper_end(void)
+{
+	proc_keep(-1);			/* that is how they know */
+	while (waitpid(helper_pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static int
+helper_start(void)
+{
+	int p[2];
+
+	if (helper.added)
 		return 0;
-	io_init(&resolver);
+	io_init(&helper);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
 		return -1;
 	fcntl(p[0], F_SETFD, FD_CLOEXEC);
 	net_blocking(p[0], 0);
-	if (io_add(&resolver, p[0], on_answer) < 0)
+	if (io_add(&helper, p[0], on_answer) < 0)
 		goto bad;
-	if ((pid = proc_fork()) == 0) {
+	if ((helper_pid = proc_fork()) == 0) {
 		proc_keep(p[1]);
-		resolver_main(p[1]);
+		helper_main(p[1]);
 	}
-	if (pid > 0) {
+	if (helper_pid > 0) {
 		close(p[1]);
+		atexit(helper_end);
 		return 0;
 	}
-	io_del(&resolver);
+	io_del(&helper);
 bad:
 	close(p[0]);
 	close(p[1]);
 	return -1;
 }
 
+static int
+helper_ask(int what, unsigned id)
+{
+	struct query q = { what, id };
+
+	return helper_start() < 0 || send(helper.fd, &q, sizeof q,
+	    MSG_NOSIGNAL) != sizeof q ? -1 : 0;
+}
+
 static void
 lookup(struct target *t)
 {
-	struct query q = { t == &sshd, t->asked + 1 };
-
 	if (t->io.added)
 		return;
 	t->asked++;
-	if (io_add(&t->io, -1, on_late) == 0 && resolver_start() == 0 &&
-	    send(resolver.fd, &q, sizeof q, MSG_NOSIGNAL) == sizeof q) {
+	if (io_add(&t->io, -1, on_late) == 0 &&
+	    helper_ask(t == &sshd ? Q_SSHD : Q_SERVER, t->asked) == 0) {
 		io_after(&t->io, 10000);
 		return;
 	}
 	snprintf(t->why, sizeof t->why, "%s", strerror(errno));
 	lookup_done(t);
 }
+
+/* transports: what lies between dial() and the hello */
+
+/* A transport that runs in a child of the helper. */
+struct wrap {
+	struct wrap *next;
+	struct io io;			/* what it writes to stderr, */
+	char said[1024];		/* that, as far as there is room, */
+	size_t n;
+	struct conn *of;		/* whose it is, or NULL: gone */
+	struct conn *net;		/* TLS: the network side, or NULL */
+};
+
+static struct wrap *wraps;
+
+static const char *
+server_str(void)
+{
+	static const char *const begin[] = { "", "tls://", "http://",
+	    "https://" };
+	static char b[ADDR_LEN + 40 + PATH_LEN];
+	int v6 = strchr(url.host, ':') != NULL;
+
+	if (url.scheme == S_UNIX)
+		snprintf(b, sizeof b, "unix:%s", url.path);
+	else
+		snprintf(b, sizeof b, "%s%s%s%s:%s%s", begin[url.scheme],
+		    v6 ? "[" : "", url.host, v6 ? "]" : "", url.port,
+		    url.scheme == S_TLS ? "" : url.path);
+	return b;
+}
+
+/* Where what was dialled is, for the log. */
+static const char *
+via(const struct conn *c)
+{
+	static char b[100];
+
+	if (cfg.connect)
+		return "by --connect";
+	snprintf(b, sizeof b, "%s%s", *proxy.host ? "proxy " : "",
+	    peer_str(&c->peer));
+	return b;
+}
+
+/* c cannot get to the server: it is gone, and in a proxy so are we. */
+static void
+fail(struct conn *c, int code, const char *fmt, ...)
+{
+	char why[400];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	undialled(c, code, why);
+}
+
+static struct wrap *
+wrap_of(const struct conn *c)
+{
+	struct wrap *w;
+
+	for (w = wraps; w && w->of != c; w = w->next)
+		;
+	return w;
+}
+
+static void
+wrap_free(struct wrap *w)
+{
+	struct wrap **p = &wraps;
+
+	while (*p != w)
+		p = &(*p)->next;
+	*p = w->next;
+	io_close(&w->io);
+	free(w);
+}
+
+/* Where the network begins, for keepalives. */
+static int
+wire(const struct conn *c)
+{
+	struct wrap *w = wrap_of(c);
+
+	return w && w->net ? w->net->io.fd : c->io.fd;
+}
+
+/* c ends.  The last bytes of it are on their way through openssl still, which
+ * ends by itself when they have gone. */
+static void
+wrap_left(struct conn *c)
+{
+	struct wrap *w = wrap_of(c);
+
+	if (!w)
+		return;
+	w->of = NULL;
+	if (!w->net)
+		wrap_free(w);
+}
+
+static void
+carrier_end(struct conn *c, const char *why)
+{
+	struct conn *p = c->half->to;
+	struct wrap *w = wraps;
+
+	while (w->net != c && w->net != p)
+		w = w->next;
+	w->net = NULL;
+	part(c, p);
+	if (why) {
+		net_reset(c->io.fd);
+		net_reset(p->io.fd);
+		conn_release(c);
+		conn_release(p);
+	} else {		/* what openssl said last shall arrive */
+		conn_release(c->carrier == OPENSSL ? c : p);
+		linger(c->carrier == OPENSSL ? p : c);
+	}
+	if (!w->of)
+		wrap_free(w);
+	else if (why && w->of->phase == RELAY)
+		drop(w->of, why);	/* a cut, and no end of file */
+}
+
+static void
+on_said(struct io *io)
+{
+	struct wrap *w = (struct wrap *)((char *)io -
+	    offsetof(struct wrap, io));
+	char rest[512];
+	size_t room;
+	ssize_t n;
+
+	do {
+		room = sizeof w->said - 1 - w->n;
+		n = read(io->fd, room ? w->said + w->n : rest,
+		    room ? room : sizeof rest);
+		if (n > 0 && room)
+			w->n += n;
+	} while (n > 0);
+	if (n < 0 && errno == EAGAIN)
+		io->ready &= ~IO_R;
+	else
+		io_close(io);
+}
+
+/* The other end has closed c before it said what it had to: why?  Returns the
+ * exit code. */
+static int
+lost_why(const struct conn *c, char *why, size_t size)
+{
+	struct wrap *w = wrap_of(c);
+	char b[120];
+	int kind;
+
+	snprintf(why, size, "the server closed the connection without an "
+	    "answer");
+	if (w && c->layer < SEALED) {
+		snprintf(why, size, "the command of --connect ended, or "
+		    "closed its output, without an answer of the server");
+		return X_UNREACHABLE;
+	}
+	if (!w)
+		return X_PROTOCOL;
+	if (w->io.fd >= 0)
+		on_said(&w->io);
+	w->said[w->n] = '\0';
+	if (!(kind = tls_reason(w->said, b, sizeof b)) &&
+	    !strncmp(w->said, "cannot run", 10)) {
+		escape(b, sizeof b, w->said, strcspn(w->said, "\n"));
+		snprintf(why, size, "%s (OpenSSL makes TLS for us, to be "
+		    "installed; or see --connect)", b);
+	} else if (!kind)
+		return X_PROTOCOL;
+	else if (kind == 1)
+		snprintf(why, size, "the certificate of %.140s is not good: "
+		    "%s", url.host, b);
+	else
+		snprintf(why, size, "no TLS with %.140s: %s", url.host, b);
+	return X_TLS;
+}
+
+static void
+lost(struct conn *c)
+{
+	char why[300];
+	int code = lost_why(c, why, sizeof why);
+
+	fail(c, code, "%s", why);
+}
+
+/* Has a child of the helper made for c. */
+static void
+order(struct conn *c, int what)
+{
+	static unsigned serial;
+
+	c->run = ++serial;
+	list_add(&orders, c);
+	enter(c, OPEN);
+	if (helper_ask(what, serial) < 0)
+		fail(c, X_FAIL, "cannot ask the helper process: %s",
+		    strerror(errno));
+}
+
+static void
+on_open(struct conn *c)
+{
+	if (expired(c))
+		fail(c, X_TIMEOUT, "the helper process does not answer");
+}
+
+/* openssl has the far ends of two sockets: at is for the plain bytes, and what
+ * it writes to the other one is carried over the connection that c has made. */
+static int
+seal(struct conn *c, struct wrap *w, int at, int crypt)
+{
+	int fd = c->io.fd;
+	struct conn *u = conn_whole(crypt);
+
+	io_del(&c->io);
+	c->io.fd = -1;
+	w->net = conn_whole(fd);
+	if (!u || !w->net || io_add(&c->io, at, dispatch) < 0) {
+		close(at);
+		if (u)
+			conn_free(u);
+		if (w->net)
+			conn_free(w->net);
+		w->net = NULL;
+		return -1;
+	}
+	net_keepalive(fd, 30, 10, 3);
+	w->net->peer = c->peer;
+	w->net->carrier = NETWORK;
+	u->carrier = OPENSSL;
+	join(w->net, u);
+	enter(u, RELAY);
+	enter(w->net, RELAY);
+	on_relay(u);
+	return 0;
+}
+
+/* The helper has answered: fds are ours now. */
+static void
+transport_up(struct conn *c, const struct answer *a, int *fds, int n)
+{
+	struct wrap *w = n >= 2 ? calloc(1, sizeof *w) : NULL;
+	int tls = a->q.what == Q_TLS, bad, e;
+
+	if (w) {
+		io_init(&w->io);
+		w->of = c;
+		w->next = wraps;
+		wraps = w;
+	}
+	if (!w || io_add(&w->io, fds[1], on_said) < 0) {
+		e = errno;
+		while (n > 0)
+			close(fds[--n]);
+		fail(c, X_FAIL, "cannot open a connection: %s",
+		    *a->why ? a->why : strerror(e));
+		return;
+	}
+	c->layer = tls ? SEALED : TUNNELLED;
+	if (tls && n < 3) {
+		close(fds[0]);
+		lost(c);
+		return;
+	}
+	bad = tls ? seal(c, w, fds[0], fds[2]) : conn_fd(c, fds[0]);
+	if (bad < 0)
+		fail(c, X_FAIL, "cannot open a connection: %s",
+		    strerror(errno));
+	else
+		reached(c);
+}
+
+/* The head of an HTTP answer.  1: it was taken; 0: it is not here yet; -1: c
+ * is gone. */
+static int
+web_answer(struct conn *c, struct response *r, const char *who)
+{
+	ssize_t n = peek(c);
+	int used = 0;
+
+	if (n == 0 || (n < 0 && errno != EAGAIN)) {
+		lost(c);
+		return -1;
+	}
+	if (n < 0)
+		c->io.ready &= ~IO_R;
+	else
+		used = response_take((char *)first, n, r);
+	if (used < 0) {
+		fail(c, X_PROTOCOL, "%s does not speak HTTP", who);
+		return -1;
+	}
+	if (used == 0 && expired(c)) {
+		fail(c, X_TIMEOUT, "%s does not answer", who);
+		return -1;
+	}
+	if (used == 0)
+		return 0;
+	if (consume(c, used) < 0) {
+		lost(c);
+		return -1;
+	}
+	c->io.ready |= IO_R;
+	io_again(&c->io);
+	return 1;
+}
+
+static int
+transmit(struct conn *c, const void *b, size_t n)
+{
+	if (send(c->io.fd, b, n, MSG_NOSIGNAL) == (ssize_t)n)
+		return 0;
+	lost(c);
+	return -1;
+}
+
+/* "host:port" as HTTP has it */
+static const char *
+authority(int always)
+{
+	static char b[ADDR_LEN + 32];
+	int v6 = strchr(url.host, ':') != NULL;
+	int def = !strcmp(url.port, url.scheme == S_HTTPS ? "443" : "80");
+
+	snprintf(b, sizeof b, "%s%s%s%s%s", v6 ? "[" : "", url.host,
+	    v6 ? "]" : "", def && !always ? "" : ":",
+	    def && !always ? "" : url.port);
+	return b;
+}
+
+static const char *
+proxy_str(void)
+{
+	static char b[ADDR_LEN + 50];
+
+	snprintf(b, sizeof b, "the proxy %s:%s", proxy.host, proxy.port);
+	return b;
+}
+
+/* Asks the proxy for a way to the server. */
+static void
+tunnel(struct conn *c)
+{
+	char b[1400], auth[400] = "", both[260];
+
+	c->copied = 0;			/* how far the talk has got */
+	enter(c, proxy.socks ? SOCKS : TUNNEL);
+	if (proxy.socks) {
+		transmit(c, *proxy.user ? "\5\2\0\2" : "\5\1\0",
+		    *proxy.user ? 4 : 3);
+		return;
+	}
+	if (*proxy.user) {
+		snprintf(both, sizeof both, "%s:%s", proxy.user, proxy.pass);
+		memcpy(auth, "Proxy-Authorization: Basic ", 27);
+		basic_write(both, strlen(both), auth + 27);
+		memcpy(auth + strlen(auth), "\r\n", 3);
+	}
+	snprintf(b, sizeof b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n",
+	    authority(1), authority(1), auth);
+	transmit(c, b, strlen(b));
+	wipe(b, sizeof b);
+	wipe(auth, sizeof auth);
+	wipe(both, sizeof both);
+}
+
+static void
+tunnelled(struct conn *c)
+{
+	c->layer = TUNNELLED;
+	c->copied = 0;
+	reached(c);
+}
+
+/* One step of the talk with a SOCKS proxy: how we may prove who we are, the
+ * proof, the connection. */
+static int
+socks_step(struct conn *c, const unsigned char *b, size_t n)
+{
+	size_t u = strlen(proxy.user), p = strlen(proxy.pass);
+	unsigned char out[600];
+	const char *why = NULL;
+	int used = c->copied < 2 ? 2 : socks_take(b, n, &why);
+
+	if (used < 0 || (c->copied == 0 && n && b[0] != 5)) {
+		fail(c, X_PROTOCOL, "%s does not speak SOCKS 5", proxy_str());
+		return -1;
+	}
+	if (used == 0 || n < (size_t)used)
+		return 0;
+	if (c->copied == 0 && b[1] != 0 && (b[1] != 2 || !u)) {
+		fail(c, X_UNREACHABLE, u ? "%s wants another proof than a "
+		    "password" : "%s wants a user and a password", proxy_str());
+		return -1;
+	}
+	if (c->copied == 1 && b[1] != 0)
+		why = "the user or the password is wrong";
+	if (why) {
+		fail(c, X_UNREACHABLE, "%s says: %s", proxy_str(), why);
+		return -1;
+	}
+	if (consume(c, used) < 0) {
+		lost(c);
+		return -1;
+	}
+	c->io.ready |= IO_R;
+	if (c->copied == 2) {
+		tunnelled(c);
+		return -1;
+	}
+	if (c->copied == 0 && b[1] == 2) {
+		c->copied = 1;
+		n = 3 + u + p;
+		out[0] = 1;
+		out[1] = u;
+		memcpy(out + 2, proxy.user, u);
+		out[2 + u] = p;
+		memcpy(out + 3 + u, proxy.pass, p);
+	} else {
+		c->copied = 2;
+		n = socks_connect(url.host, atoi(url.port), out);
+	}
+	return transmit(c, out, n);
+}
+
+static void
+on_tunnel(struct conn *c)
+{
+	struct response r;
+
+	if (web_answer(c, &r, proxy_str()) <= 0)
+		return;
+	if (r.status >= 200 && r.status < 300)
+		tunnelled(c);
+	else if (r.status >= 200)
+		fail(c, X_UNREACHABLE, "%s says: %s", proxy_str(), r.line);
+}
+
+static void
+on_socks(struct conn *c)
+{
+	ssize_t n = peek(c);
+
+	if (n == 0 || (n < 0 && errno != EAGAIN)) {
+		fail(c, X_UNREACHABLE, "%s closed the connection",
+		    proxy_str());
+		return;
+	}
+	if (n < 0)
+		c->io.ready &= ~IO_R;
+	else if (socks_step(c, first, n) < 0)
+		return;
+	if (expired(c))
+		fail(c, X_TIMEOUT, "%s does not answer", proxy_str());
+}
+
+static void
+upgrade(struct conn *c)
+{
+	char b[LINE_LEN + ADDR_LEN + PATH_LEN];
+
+	snprintf(b, sizeof b, "GET %s HTTP/1.1\r\nHost: %s\r\n"
+	    "Connection: Upgrade\r\nUpgrade: mssh\r\n"
+	    "User-Agent: mssh/" VERSION "\r\n\r\n", url.path, authority(0));
+	enter(c, UPGRADE);
+	transmit(c, b, strlen(b));
+}
+
+/* Until 101 no byte may follow: some fronts would swallow it. */
+static void
+on_upgrade(struct conn *c)
+{
+	struct response r;
+
+	if (web_answer(c, &r, "what answers") <= 0)
+		return;
+	if (r.status == 101 && r.mssh) {
+		c->layer = WEB;
+		reached(c);
+	} else if (r.status == 101 || r.status >= 200)
+		fail(c, X_PROTOCOL, "no mssh server behind that path: %s",
+		    r.line);
+}
+
+/* The next layer, from below: proxy, TLS, HTTP; then it is a connection to the
+ * server. */
+static void
+reached(struct conn *c)
+{
+	int tls = url.scheme == S_TLS || url.scheme == S_HTTPS;
+	int web = url.scheme == S_HTTP || url.scheme == S_HTTPS;
+
+	if (*proxy.host && c->layer < TUNNELLED)
+		tunnel(c);
+	else if (tls && c->layer < SEALED)
+		order(c, Q_TLS);
+	else if (web && c->layer < WEB)
+		upgrade(c);
+	else
+		arrived(c);
+}
+
+/* dialling */
 
 /* A source address for this client: sshd, its penalties and fail2ban then
  * tell clients apart, who would all be 127.0.0.1 otherwise.  Linux owns all
@@ -3259,9 +3992,11 @@ dial_from(const struct conn *c, const struct sockaddr_storage *to)
 static void
 give_up(struct conn *c, int e)
 {
-	char why[120];
+	char why[400];
 
-	snprintf(why, sizeof why, "%s", strerror(e));
+	snprintf(why, sizeof why, "%s%s%s", *proxy.host && !c->sshd ?
+	    proxy_str() : "", *proxy.host && !c->sshd ? ": " : "",
+	    strerror(e));
 	undialled(c, e == ETIMEDOUT || e == EHOSTUNREACH || e == ENETUNREACH ?
 	    X_TIMEOUT : X_UNREACHABLE, why);
 }
@@ -3275,6 +4010,10 @@ dial(struct conn *c)
 	const struct sockaddr_storage *to;
 	int fd, e = c->half->err;
 
+	if (!c->sshd && cfg.connect) {
+		order(c, Q_CONNECT);
+		return;
+	}
 	if (!t->n) {
 		list_add(&lookups, c);
 		enter(c, LOOKUP);
@@ -3392,7 +4131,7 @@ slot_lost(struct conn *c, int answered, const char *why)
 
 	if (was) {
 		parked--;
-		say_log("lost %s: %s", target_str(&server), why);
+		say_log("lost %s: %s", server_str(), why);
 	}
 	slots[c->slot] = NULL;
 	drop(c, why);
@@ -3405,10 +4144,10 @@ slot_lost(struct conn *c, int answered, const char *why)
 		snprintf(refusal, sizeof refusal, "%s", why);
 		say_log("cannot register %s at %s: %s; next try in %d.%d s",
 		    *cfg.node ? cfg.node : "this machine",
-		    target_str(&server), why, SPLIT_MS(ms));
+		    server_str(), why, SPLIT_MS(ms));
 	}
 	if (!parked)
-		notify("STATUS=not registered at %s: %s", target_str(&server),
+		notify("STATUS=not registered at %s: %s", server_str(),
 		    why);
 }
 
@@ -3506,10 +4245,16 @@ slot_hello(struct conn *c)
 }
 
 /* Reads a server's answer to a hello.  1: OK; 2: it has proved that it knows
- * our key, and has our proof; 0: not here yet; -1: *why. */
+ * our key, and has our proof; 0: not here yet; -1: *why, and the exit code. */
 static int
 answer(struct conn *c, int *code, char *why, size_t size)
 {
+	static const unsigned char exits[C_MAX] = {
+		[C_SYNTAX] = X_PROTOCOL, [C_DENIED] = X_DENIED,
+		[C_OFFLINE] = X_OFFLINE, [C_BUSY] = X_BUSY,
+		[C_EXISTS] = X_DENIED, [C_UNREACHABLE] = X_SSHD,
+		[C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY
+	};
 	const char *text;
 	char line[LINE_LEN], b[200];
 	int r = hear(c, line);
@@ -3520,8 +4265,7 @@ answer(struct conn *c, int *code, char *why, size_t size)
 		return -1;
 	}
 	if (r < 0) {
-		snprintf(why, size, "the server closed the connection "
-		    "without an answer");
+		*code = lost_why(c, why, size);
 		return -1;
 	}
 	if (r == 0)
@@ -3529,7 +4273,7 @@ answer(struct conn *c, int *code, char *why, size_t size)
 	if (c->half->proof && word_is(line, "CHALLENGE")) {
 		if (prove(c, line) == 0)
 			return 2;
-		*code = C_DENIED;
+		*code = X_DENIED;
 		snprintf(why, size, "the server does not know the key %s, or "
 		    "is not the one that you mean", mine.name);
 		return -1;
@@ -3537,7 +4281,7 @@ answer(struct conn *c, int *code, char *why, size_t size)
 	r = reply_parse(line, &text);
 	/* a server without keys lets an early client's sshd speak at once */
 	if (c->half->proof && (r == C_OK || !strncmp(line, "SSH-", 4))) {
-		*code = C_DENIED;
+		*code = X_DENIED;
 		snprintf(why, size, "the server gives no proof that it knows "
 		    "the key %s: it has no keys, or is not the one that you "
 		    "mean", mine.name);
@@ -3550,7 +4294,7 @@ answer(struct conn *c, int *code, char *why, size_t size)
 		    escape(b, sizeof b, line, strlen(line)));
 		return -1;
 	}
-	*code = r;
+	*code = exits[r];
 	snprintf(why, size, "%s", text);
 	return -1;
 }
@@ -3576,13 +4320,13 @@ on_greet(struct conn *c)
 	}
 	c->since = reactor_now();
 	/* a lost mapping shows in 14 s */
-	net_keepalive(c->io.fd, 8, 3, 2);
+	net_keepalive(wire(c), 8, 3, 2);
 	enter(c, IDLE);
 	*refusal = '\0';
 	if (!parked++)
-		say_log("%s parked at %s (%s)", cfg.node, target_str(&server),
-		    peer_str(&c->peer));
-	notify("STATUS=%s parked at %s", cfg.node, target_str(&server));
+		say_log("%s parked at %s (%s)", cfg.node, server_str(),
+		    via(c));
+	notify("STATUS=%s parked at %s", cfg.node, server_str());
 	on_idle(c);
 }
 
@@ -3605,7 +4349,7 @@ parse_from(struct peer *p, const char *line)
 
 	memset(&ss, 0, sizeof ss);
 	if (word_get(line, "from", w, sizeof w) > 0 &&
-	    addr_split(w, host, port) == 0) {
+	    host_split(w, host, port, 0) == 0) {
 		s4->sin_port = htons(atoi(port));
 		if (inet_pton(AF_INET, host, &s4->sin_addr) == 1)
 			ss.ss_family = AF_INET;
@@ -3719,7 +4463,7 @@ go(struct conn *c, const char *line)
 	if (word_get(line, "key", k, sizeof k) < 0 || !key_name_ok(k))
 		*k = '\0';
 	c->since = reactor_now();
-	net_keepalive(c->io.fd, 30, 10, 3);
+	net_keepalive(wire(c), 30, 10, 3);
 	enter(c, HELD);
 	fill(slot);
 	if (*k)
@@ -3829,7 +4573,7 @@ redial(int sig)
 	int i;
 
 	(void)sig;
-	say_log("redialling %s", target_str(&server));
+	say_log("redialling %s", server_str());
 	fails = 0;
 	*refusal = '\0';
 	if (!server.numeric)
@@ -3889,17 +4633,46 @@ on_agent_term(int sig)
 }
 
 static int
+is_tls(void)
+{
+	return url.scheme == S_TLS || url.scheme == S_HTTPS;
+}
+
+/* What is dialled to get to the server: it, or a proxy. */
+static void
+server_init(void)
+{
+	struct sockaddr_un *sa = (struct sockaddr_un *)&server.addr[0];
+
+	if (url.scheme != S_UNIX) {
+		target_init(&server, *proxy.host ? proxy.host : url.host,
+		    *proxy.host ? proxy.port : url.port);
+		return;
+	}
+	if (strlen(url.path) >= sizeof sa->sun_path)
+		die(X_USAGE, "the path of a Unix socket has at most %d "
+		    "characters", (int)sizeof sa->sun_path - 1);
+	sa->sun_family = AF_UNIX;
+	memcpy(sa->sun_path, url.path, strlen(url.path));
+	io_init(&server.io);
+	server.n = server.numeric = 1;
+}
+
+static int
 run_agent(void)
 {
-	char addr[ADDR_LEN + 8];
+	char addr[ADDR_LEN + 8], host[HOST_LEN + 1], port[33], b[200];
 	int fd;
 
 	daemon_start();
 	snprintf(addr, sizeof addr, strchr(cfg.ssh_host, ':') &&
 	    *cfg.ssh_host != '[' ? "[%s]:%ld" : "%s:%ld", cfg.ssh_host,
 	    cfg.ssh_port);
-	target_init(&server, cfg.server, "--server");
-	target_init(&sshd, addr, "--ssh-host");
+	if (addr_split(addr, host, port) < 0)
+		die(X_USAGE, "--ssh-host '%s' is no HOST or IPv6 address",
+		    escape(b, sizeof b, cfg.ssh_host, strlen(cfg.ssh_host)));
+	server_init();
+	target_init(&sshd, host, port);
 	sys_random(&run, sizeof run);
 	run |= 1;
 	io_init(&retry);
@@ -3915,10 +4688,12 @@ run_agent(void)
 	reactor_signal(SIGHUP, redial);
 	reactor_signal(SIGCHLD, on_sigchld);
 	become();
-	if ((!server.numeric || !sshd.numeric) && resolver_start() < 0)
-		die(X_FAIL, "cannot start the process that looks names up:");
-	confine(1, NULL);
-	notify("READY=1\nSTATUS=dialling %s", target_str(&server));
+	if ((!server.numeric || !sshd.numeric || is_tls() || cfg.connect) &&
+	    helper_start() < 0)
+		die(X_FAIL, "cannot start the helper process:");
+	confine(url.scheme == S_UNIX ? PROC_DIAL | PROC_LOCAL : PROC_DIAL,
+	    NULL);
+	notify("READY=1\nSTATUS=dialling %s", server_str());
 	on_beat(&beat);
 	io_after(&retry, 0);
 	if (reactor_run() < 0)
@@ -3947,13 +4722,19 @@ on_quit(int sig)
 	exit(128 + sig);
 }
 
-/* ssh has gone before us: that is how sessions end, and no news. */
+/* ssh has gone before us: that is how sessions end, and no news.  Through TLS
+ * its last bytes may not be out yet. */
 static void
 proxy_end(const char *why)
 {
-	if (!why || !strcmp(why, strerror(EPIPE)))
+	if (why && strcmp(why, strerror(EPIPE)))
+		die(X_FAIL, "connection to %s lost: %s", cfg.node, why);
+	if (why || !wraps)
 		exit(0);
-	die(X_FAIL, "connection to %s lost: %s", cfg.node, why);
+	halting = 1;
+	conn_free(in->half->to);
+	conn_free(in);
+	conn_free(out);
 }
 
 /* Has ssh sent nothing since the last look?  Asked after the far side's end
@@ -4027,14 +4808,14 @@ ask(struct conn *c)
 {
 	const char *k = hello_key(c, R_CLIENT);
 
-	if (resolver.added)	/* it has copies of ssh's pipes */
-		io_close(&resolver);
+	if (helper.added && !wraps)	/* it has done its work */
+		io_close(&helper);
 	if (!k)
 		die(X_FAIL, "no memory:");
 	if (say(c, "MSSH/2 client %s wait=%ld%s%s", cfg.node, cfg.wait,
 	    cfg.fdpass ? " early=1" : "", k) < 0)
 		die(X_UNREACHABLE, "cannot reach the server %s:",
-		    target_str(&server));
+		    server_str());
 	enter(c, ASK);
 	if (!*k)
 		asked(c);
@@ -4043,26 +4824,18 @@ ask(struct conn *c)
 static void
 on_ask(struct conn *c)
 {
-	static const unsigned char exits[] = {
-		[C_SYNTAX] = X_PROTOCOL, [C_DENIED] = X_DENIED,
-		[C_OFFLINE] = X_OFFLINE, [C_BUSY] = X_BUSY,
-		[C_EXISTS] = X_DENIED, [C_UNREACHABLE] = X_SSHD,
-		[C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY,
-		[C_MAX] = X_PROTOCOL
-	};
 	char why[300];
 	int code, r;
 
-	assert((int)X_PROTOCOL == (int)C_MAX);
 	if ((r = answer(c, &code, why, sizeof why)) < 0)
-		die(exits[code], "%s", why);
+		die(code, "%s", why);
 	if (r == 2) {
 		asked(c);
 		return;
 	}
 	if (r == 0 && expired(c))
 		die(X_TIMEOUT, "the server %s does not answer",
-		    target_str(&server));
+		    server_str());
 	if (r == 0) {
 		if (c->half->from && flow(c->half->from, c) < 0)
 			c->io.ready |= IO_R;	/* its answer says why */
@@ -4090,7 +4863,10 @@ run_proxy(void)
 	if (cfg.fdpass && getsockopt(1, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		die(X_USAGE, "--fdpass wants a socket as standard output: it "
 		    "is for ssh with ProxyUseFdpass=yes");
-	target_init(&server, cfg.server, "--server");
+	if (cfg.fdpass && (is_tls() || cfg.connect))
+		die(X_USAGE, "--fdpass wants a plain connection: leave it and "
+		    "ProxyUseFdpass out where there is TLS or --connect");
+	server_init();
 	atexit(restore);
 	reactor_signal(SIGINT, on_quit);
 	reactor_signal(SIGTERM, on_quit);
@@ -4110,7 +4886,17 @@ connected(struct conn *c)
 {
 	if (c->sshd)
 		sshd_up(c);
-	else if (is_daemon)
+	else {
+		if (!*cfg.node)
+			name_self(c->io.fd);
+		reached(c);
+	}
+}
+
+static void
+arrived(struct conn *c)
+{
+	if (is_daemon)
 		slot_hello(c);
 	else
 		ask(c);
@@ -4123,9 +4909,11 @@ undialled(struct conn *c, int code, const char *why)
 		sshd_down(c, why);
 	else if (is_daemon)
 		slot_lost(c, code != X_TIMEOUT, why);
-	else
+	else if (code == X_TIMEOUT || code == X_UNREACHABLE)
 		die(X_UNREACHABLE, "cannot reach the server %s: %s",
-		    target_str(&server), why);
+		    server_str(), why);
+	else
+		die(code, "%s", why);
 }
 
 /* the configuration file */
@@ -4159,13 +4947,17 @@ matches(char *patterns, const char *node)
 static char *
 conf_file(const char *path, enum keyword want, const char *node)
 {
-	char line[1024], host[HOST_LEN + 1], port[33], *arg, *val = NULL;
+	char line[1024], *arg, *val = NULL;
 	const char *why = NULL;
+	struct url u;
+	struct stat st;
 	int k, in_stanza = 0, hit = 1, found = 0, n = 0;
 	FILE *f = fopen(path, "r");
 
 	if (!f) {
-		if (errno != ENOENT && errno != ENOTDIR)
+		/* whoever wants none needs no right to it */
+		if (errno != ENOENT && errno != ENOTDIR &&
+		    (errno != EACCES || want <= K_KEY))
 			die(X_USAGE, "%s:", path);
 		return NULL;
 	}
@@ -4175,9 +4967,13 @@ conf_file(const char *path, enum keyword want, const char *node)
 			die(X_USAGE, "%s:%d: line too long", path, n);
 		if ((k = conf_parse(line, &arg, &why)) < 0)
 			die(X_USAGE, "%s:%d: %s", path, n, why);
-		if (k == K_SERVER && addr_split(arg, host, port) < 0)
-			die(X_USAGE, "%s:%d: server wants HOST, HOST:PORT or "
-			    "[IPv6]:PORT", path, n);
+		if (k == K_SERVER && url_parse(arg, &u) < 0)
+			die(X_USAGE, "%s:%d: server wants " URL_FORMS, path,
+			    n);
+		if (k == K_PROXY && strchr(arg, '@') &&
+		    (fstat(fileno(f), &st) < 0 || st.st_mode & 7))
+			die(X_USAGE, "%s:%d: others can read the password of "
+			    "the proxy: chmod o-r %s", path, n, path);
 		if (k == K_NODE) {
 			in_stanza = 1;
 			hit = matches(arg, node);
@@ -4215,6 +5011,102 @@ need_server(void)
 	if (!cfg.server)
 		die(X_USAGE, "no server is known: use --server HOST[:PORT], "
 		    "MSSH_SERVER, or run 'mssh config init'");
+}
+
+/* What no option has set is in the environment or a configuration file. */
+static void
+pick(const char **to, const char *name, enum keyword k)
+{
+	const char *h = getenv("HOME");
+	char *v;
+
+	if (*to || ((*to = getenv(name)) && **to))
+		return;
+	if (!(*to = v = conf(k, cfg.node)) || k == K_CONNECT ||
+	    strncmp(v, "~/", 2) || !h)
+		return;
+	if (!(v = malloc(strlen(h) + strlen(*to))))
+		die(X_FAIL, "no memory:");
+	sprintf(v, "%s%s", h, *to + 1);
+	*to = v;
+}
+
+/* The proxies of the environment, as curl(1) reads them: HTTP_PROXY is not
+ * among them, since a web server sets that from what a client says. */
+static const char *
+proxy_env(void)
+{
+	static const char *const names[][4] = {
+		[S_TCP] = { NULL, NULL, "all_proxy", "ALL_PROXY" },
+		[S_TLS] = { "https_proxy", "HTTPS_PROXY", "all_proxy",
+		    "ALL_PROXY" },
+		[S_HTTP] = { "http_proxy", NULL, "all_proxy", "ALL_PROXY" },
+		[S_HTTPS] = { "https_proxy", "HTTPS_PROXY", "all_proxy",
+		    "ALL_PROXY" }
+	};
+	const char *no = getenv("no_proxy"), *v;
+	int i;
+
+	if (!no)
+		no = getenv("NO_PROXY");
+	if (no && no_proxy_has(no, url.host))
+		return NULL;
+	for (i = 0; i < 4; i++)
+		if (names[url.scheme][i] &&
+		    (v = getenv(names[url.scheme][i])) && *v)
+			return v;
+	return NULL;
+}
+
+/* Nobody shall read a password in the list of processes. */
+static void
+proxy_hide(void)
+{
+	char *arg = (char *)cfg.proxy, *at = arg ? strrchr(arg, '@') : NULL;
+
+	if (!at)
+		return;
+	if (!(cfg.proxy = strdup(arg)))
+		die(X_FAIL, "no memory:");
+	arg = strstr(arg, "://") ? strstr(arg, "://") + 3 : arg;
+	memset(arg, 'x', at - arg);
+}
+
+/* The way to the server. */
+static void
+way_load(void)
+{
+	const char *why;
+	char b[200];
+
+	if (url_parse(cfg.server, &url) < 0)
+		die(X_USAGE, "the server '%s' is no " URL_FORMS " (ports: 1 "
+		    "to 65535)", escape(b, sizeof b, cfg.server,
+		    strlen(cfg.server)));
+	proxy_hide();
+	pick(&cfg.cafile, "MSSH_CAFILE", K_CAFILE);
+	pick(&cfg.cert, "MSSH_CERT", K_CERT);
+	pick(&cfg.certkey, "MSSH_CERTKEY", K_CERTKEY);
+	pick(&cfg.connect, "MSSH_CONNECT", K_CONNECT);
+	pick(&cfg.proxy, "MSSH_PROXY", K_PROXY);
+	if (url.scheme == S_UNIX && cfg.connect)
+		die(X_USAGE, "--connect cannot reach a Unix socket");
+	if (cfg.connect && command_expand(cfg.connect, url.host, url.port,
+	    (char[4000]){ 0 }, 4000) < 0)
+		die(X_USAGE, "--connect knows %%h, %%p and %%%% only, and at "
+		    "most 4000 characters");
+	if (cfg.certkey && !cfg.cert)
+		die(X_USAGE, "--certkey wants --cert");
+	if (!cfg.proxy && !cfg.connect && url.scheme != S_UNIX)
+		cfg.proxy = proxy_env();
+	if (!cfg.proxy || !strcmp(cfg.proxy, "none") || cfg.connect ||
+	    url.scheme == S_UNIX)
+		return;
+	if (proxy_parse(cfg.proxy, &proxy, &why) < 0)
+		die(X_USAGE, "--proxy: %s", why);
+	if (proxy.socks && url.port[strspn(url.port, "0123456789")])
+		die(X_USAGE, "a SOCKS proxy wants a number as the server's "
+		    "port");
 }
 
 /* The key file that is named, or lies where it is looked for; or NULL. */
@@ -4295,8 +5187,8 @@ make_parents(char *path)
 static int
 run_config(void)
 {
-	char path[PATH_MAX], srv[300], id[300], yes[8], host[HOST_LEN + 1],
-	    port[33];
+	char path[PATH_MAX], srv[600], id[300], yes[8];
+	struct url u;
 	FILE *f;
 	int fd;
 
@@ -4311,8 +5203,9 @@ run_config(void)
 			die(X_FAIL, "nothing written");
 	}
 	do
-		prompt("Server (HOST or HOST:PORT): ", srv, sizeof srv);
-	while (addr_split(srv, host, port) < 0);
+		prompt("Server (HOST, HOST:PORT or https://HOST/PATH): ", srv,
+		    sizeof srv);
+	while (url_parse(srv, &u) < 0);
 	prompt("Identity file for ssh (empty: ssh's own choice): ", id,
 	    sizeof id);
 	make_parents(path);
@@ -4401,8 +5294,21 @@ static const struct option {
 	    "sessions of a node (1/8 of --connections)" },
 	{ "key-sessions", "N", SERVER, O_NUM, &cfg.key_sessions, 1, INT_MAX,
 	    "sessions of a client's key (1/16)" },
-	{ "server", "HOST[:PORT]", AGENT | PROXY | SSH, O_STR, &cfg.server, 0,
-	    0, "the rendezvous server (port 8443)" },
+	{ "server", "WHERE", AGENT | PROXY | SSH, O_STR, &cfg.server, 0, 0,
+	    "the rendezvous server: HOST[:PORT] (8443), tls://HOST,\n\t\t\t "
+	    "http[s]://HOST/PATH, unix:PATH" },
+	{ "cafile", "FILE", AGENT | PROXY | SSH, O_STR, &cfg.cafile, 0, 0,
+	    "the CAs that may vouch for the server (the system's)" },
+	{ "cert", "FILE", AGENT | PROXY | SSH, O_STR, &cfg.cert, 0, 0,
+	    "our certificate, where TLS wants one" },
+	{ "certkey", "FILE", AGENT | PROXY | SSH, O_STR, &cfg.certkey, 0, 0,
+	    "its private key, if it is not in --cert" },
+	{ "proxy", "URL", AGENT | PROXY | SSH, O_STR, &cfg.proxy, 0, 0,
+	    "through http://HOST:PORT, socks5h://..., or none" },
+	{ "connect", "CMD", AGENT | PROXY | SSH, O_STR, &cfg.connect, 0, 0,
+	    "through CMD's standard input and output (%h %p)" },
+	{ "ping", "SECONDS", AGENT, O_NUM, &cfg.ping, 1, 50,
+	    "ask so often whether the server is there (25)" },
 	{ "ssh-host", "ADDR", AGENT, O_STR, &cfg.ssh_host, 0, 0,
 	    "sshd's address (127.0.0.1)" },
 	{ "ssh-port", "N", AGENT, O_NUM, &cfg.ssh_port, 1, 65535,
@@ -4607,6 +5513,7 @@ parse(void)
 		if (word)
 			set_node(word);
 		need_server();
+		way_load();
 		key_load();
 	}
 }
@@ -4625,7 +5532,7 @@ push_arg(const char *a)
 static void
 push_option(const char *fmt, ...)
 {
-	static char b[5 * PATH_MAX];
+	static char b[12 * PATH_MAX];
 	char *copy;
 	va_list ap;
 
@@ -4638,28 +5545,63 @@ push_option(const char *fmt, ...)
 	push_arg(copy);
 }
 
+/* What tells this server from others, for ssh's HostName: its port, and its
+ * path if it has one. */
+static void
+place(char *b, size_t size)
+{
+	size_t i, n;
+
+	snprintf(b, size, "%s%s", url.port, strcmp(url.path, "/") ?
+	    url.path : "");
+	for (i = 0, n = strlen(b); i < n; i++)
+		if (!is_node_char((unsigned char)b[i]))
+			b[i] = '-';
+}
+
+/* --name FILE, quoted, for the ProxyCommand */
+static const char *
+file_arg(char b[2 * PATH_MAX], const char *name, const char *file)
+{
+	size_t n = sprintf(b, "--%s ", name);
+
+	if (!file)
+		*b = '\0';
+	else if (shell_quote(file, b + n, 2 * PATH_MAX - n - 1) < 0)
+		die(X_USAGE, "the path of --%s is too long", name);
+	else
+		strcat(b, " ");
+	return b;
+}
+
 static void
 push_proxy(void)
 {
-	char host[HOST_LEN + 1], port[33], name[ADDR_LEN + 40], me[PATH_MAX];
-	char q[2 * PATH_MAX], qs[600], key[2 * PATH_MAX] = "";
+	char name[ADDR_LEN + 40 + PATH_LEN], me[PATH_MAX], where[PATH_LEN + 40];
+	char q[2 * PATH_MAX], qs[1200], f[4][2 * PATH_MAX];
+	int plain = !is_tls() && !cfg.connect;
 
-	if (addr_split(cfg.server, host, port) < 0)
-		die(X_USAGE, "the server '%s' is no HOST, HOST:PORT or "
-		    "[IPv6]:PORT", cfg.server);
 	if (!strchr(self, '/') || !realpath(self, me))
 		snprintf(me, sizeof me, "mssh");
 	if (shell_quote(me, q, sizeof q) < 0 ||
-	    shell_quote(cfg.server, qs, sizeof qs) < 0 ||
-	    (cfg.key && shell_quote(cfg.key, key, sizeof key) < 0))
-		die(X_USAGE, "the path of this program or of --key is too "
-		    "long");
-	host_name(cfg.node, host, port, name, sizeof name);
-	push_option("ProxyCommand=%s proxy --fdpass --server %s --wait %ld "
-	    "%s%s -- %s", q, qs, cfg.wait, *key ? "--key " : "", key,
-	    cfg.node);
-	push_option("ProxyUseFdpass=yes");
+	    shell_quote(cfg.server, qs, sizeof qs) < 0)
+		die(X_USAGE, "the path of this program is too long");
+	place(where, sizeof where);
+	host_name(cfg.node, url.host, where, name, sizeof name);
+	push_option("ProxyCommand=%s proxy %s--server %s --wait %ld "
+	    "%s%s%s%s-- %s", q, plain ? "--fdpass " : "", qs, cfg.wait,
+	    file_arg(f[0], "key", cfg.key),
+	    file_arg(f[1], "cafile", cfg.cafile),
+	    file_arg(f[2], "cert", cfg.cert),
+	    file_arg(f[3], "certkey", cfg.certkey), cfg.node);
+	if (plain)
+		push_option("ProxyUseFdpass=yes");
 	push_option("HostName=%s", name);
+	/* ssh hands them on; nobody else reads what may hold a password */
+	if (cfg.proxy && setenv("MSSH_PROXY", cfg.proxy, 1) < 0)
+		die(X_FAIL, "no memory:");
+	if (cfg.connect && setenv("MSSH_CONNECT", cfg.connect, 1) < 0)
+		die(X_FAIL, "no memory:");
 }
 
 static int
@@ -4698,6 +5640,7 @@ run_ssh(void)
 		die(X_USAGE, "'%s' is no user@node", who);
 	set_node(at ? at + 1 : who);
 	need_server();
+	way_load();
 	push_arg("ssh");
 	push_proxy();
 	id = cfg.identity ? (char *)cfg.identity : conf(K_IDENTITY, cfg.node);

@@ -33,6 +33,7 @@ enum {
 	PORT = 8443,		/* the server's, when none is given */
 	COPY_LEN = 4096,	/* client bytes that travel behind GO */
 	HEAD_LEN = 4096,	/* longest head of HTTP, or PROXY header */
+	PATH_LEN = 256,		/* of a URL */
 	WAIT_MAX = 86400,	/* longest wait= of a client, s */
 	MAC_LEN = 32,		/* HMAC-SHA256; secrets and nonces, too */
 	B64_LEN = 43,		/* that in base64url */
@@ -738,11 +739,11 @@ escape(char *out, size_t size, const void *in, size_t n)
 
 /* addresses */
 
-/* Splits host, host:port, [v6]:port or a bare v6 address.  port may be a
- * service name.  Names hold letters, digits, '.', '-', '_', ':' and '%' (a
+/* Splits host, host:port, [v6]:port or a bare v6 address; def is the port
+ * where there is none.  port may be a service name.  Names hold letters, digits, '.', '-', '_', ':' and '%' (a
  * zone) only, so they can never mean something to a shell.  Returns 0, -1. */
 static inline int
-addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
+host_split(const char *s, char host[HOST_LEN + 1], char port[33], int def)
 {
 	const char *h = s, *p = NULL, *c;
 	size_t n;
@@ -772,7 +773,7 @@ addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
 	if (*host == '-')
 		return -1;
 	if (!p)
-		return snprintf(port, 33, "%d", PORT), 0;
+		return snprintf(port, 33, "%d", def), 0;
 	for (c = p; *c; c++)
 		if (!is_alnum((unsigned char)*c) && *c != '-')
 			return -1;
@@ -780,6 +781,195 @@ addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
 	    num_parse(p, 1, 65535, &num) < 0))
 		return -1;
 	memcpy(port, p, strlen(p) + 1);
+	return 0;
+}
+
+static inline int
+addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
+{
+	return host_split(s, host, port, PORT);
+}
+
+/* where a server is, and how to get there */
+
+enum scheme { S_TCP, S_TLS, S_HTTP, S_HTTPS, S_UNIX };
+
+struct url {
+	enum scheme scheme;
+	char host[HOST_LEN + 1], port[33];	/* S_UNIX: "unix", "" */
+	char path[PATH_LEN];			/* of HTTP, or the socket's */
+};
+
+#define URL_FORMS "HOST, HOST:PORT, [IPv6]:PORT, tls://HOST, " \
+	"http://HOST/PATH, https://HOST/PATH or unix:/PATH"
+
+/* Copies what comes behind the authority of a URL at s, or "/".  0, -1. */
+static inline int
+path_parse(const char *s, char path[PATH_LEN])
+{
+	size_t n = strcspn(s, "#"), i;
+
+	if (n >= PATH_LEN - 1)
+		return -1;
+	for (i = 0; i < n; i++)
+		if (s[i] <= ' ' || s[i] > '~')
+			return -1;
+	*path = '/';
+	memcpy(path + (*s != '/'), s, n);
+	path[n + (*s != '/')] = '\0';
+	return 0;
+}
+
+static inline int
+url_parse(const char *s, struct url *u)
+{
+	static const struct {
+		const char *begin;
+		int port;
+	} known[] = {
+		[S_TCP] = { "", PORT }, [S_TLS] = { "tls://", 443 },
+		[S_HTTP] = { "http://", 80 }, [S_HTTPS] = { "https://", 443 },
+		[S_UNIX] = { "unix:", 0 }
+	};
+	char addr[ADDR_LEN + 32];
+	size_t n;
+	int i;
+
+	memset(u, 0, sizeof *u);
+	for (i = S_UNIX; strncmp(s, known[i].begin, strlen(known[i].begin));)
+		i--;
+	u->scheme = i;
+	s += strlen(known[i].begin);
+	if (i == S_UNIX) {
+		memcpy(u->host, "unix", 5);
+		return *s == '/' ? path_parse(s, u->path) : -1;
+	}
+	n = i == S_TCP ? strlen(s) : strcspn(s, "/?#");
+	if (n >= sizeof addr || (i == S_TLS && s[n] && strcmp(s + n, "/")))
+		return -1;
+	memcpy(addr, s, n);
+	addr[n] = '\0';
+	if (i != S_TCP && path_parse(s + n, u->path) < 0)
+		return -1;
+	return host_split(addr, u->host, u->port, known[i].port);
+}
+
+struct proxy {			/* that somebody else runs */
+	int socks;			/* 5, or HTTP's CONNECT */
+	char host[HOST_LEN + 1], port[33];
+	char user[128], pass[128];	/* decoded; "": none */
+};
+
+/* %XX of n bytes at s; nothing that could end a header line.  0, -1. */
+static inline int
+percent_decode(const char *s, size_t n, char *out, size_t size)
+{
+	char hex[3] = "";
+	uint64_t v;
+	size_t i, o = 0;
+
+	for (i = 0; i < n; i++) {
+		v = (unsigned char)s[i];
+		if (s[i] == '%') {
+			if (n - i < 3)
+				return -1;
+			memcpy(hex, s + i + 1, 2);
+			if (hex_parse(hex, &v) < 0)
+				return -1;
+			i += 2;
+		}
+		if (v < ' ' || v == 0x7f || o + 1 >= size)
+			return -1;
+		out[o++] = (char)v;
+	}
+	out[o] = '\0';
+	return 0;
+}
+
+/* [http://|socks5h://|socks5://][user[:pass]@]host[:1080][/], the default port
+ * as in curl(1).  0, or -1 with *why. */
+static inline int
+proxy_parse(const char *s, struct proxy *x, const char **why)
+{
+	char addr[ADDR_LEN + 32];
+	const char *sep = strstr(s, "://"), *at, *colon;
+	size_t n;
+
+	memset(x, 0, sizeof *x);
+	x->socks = !strncmp(s, "socks5://", 9) || !strncmp(s, "socks5h://", 10);
+	*why = "a proxy is http://HOST:PORT or socks5h://HOST:PORT";
+	if (sep && !x->socks && strncmp(s, "http://", 7))
+		return -1;
+	if (sep)
+		s = sep + 3;
+	n = strcspn(s, "/?#");
+	for (at = s + n; at > s && at[-1] != '@';)
+		at--;
+	if (at > s) {
+		*why = "the user or password of the proxy is too long, or "
+		    "badly encoded (a % is written %25, a @ %40)";
+		if (!(colon = memchr(s, ':', at - 1 - s)))
+			colon = at - 1;
+		if (percent_decode(s, colon - s, x->user, sizeof x->user) < 0 ||
+		    (colon < at - 1 && percent_decode(colon + 1,
+		    at - 1 - (colon + 1), x->pass, sizeof x->pass) < 0))
+			return -1;
+		n -= at - s;
+	}
+	*why = "the proxy's host or port is missing or bad";
+	if (n >= sizeof addr)
+		return -1;
+	memcpy(addr, at, n);
+	addr[n] = '\0';
+	return host_split(addr, x->host, x->port, 1080);
+}
+
+/* base64 with padding (RFC 4648 4), for Basic authentication */
+static inline void
+basic_write(const char *in, size_t n, char *out)
+{
+	static const char dig[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	const unsigned char *b = (const unsigned char *)in;
+	uint32_t w;
+	size_t i;
+
+	for (i = 0; i < n; i += 3) {
+		w = (uint32_t)b[i] << 16 | (i + 1 < n ? b[i + 1] << 8 : 0) |
+		    (i + 2 < n ? b[i + 2] : 0);
+		*out++ = dig[w >> 18];
+		*out++ = dig[w >> 12 & 63];
+		*out++ = i + 1 < n ? dig[w >> 6 & 63] : '=';
+		*out++ = i + 2 < n ? dig[w & 63] : '=';
+	}
+	*out = '\0';
+}
+
+/* Expands %h, %p and %% in a command.  host and port came through
+ * host_split(), so they are words to a shell.  0, or -1: too long, or another
+ * letter. */
+static inline int
+command_expand(const char *cmd, const char *host, const char *port, char *out,
+    size_t size)
+{
+	const char *w;
+	char one[2] = "";
+	size_t o = 0;
+
+	for (; *cmd; cmd++) {
+		one[0] = *cmd;
+		w = one;
+		if (*cmd == '%' && *++cmd != '%') {
+			if (*cmd != 'h' && *cmd != 'p')
+				return -1;
+			w = *cmd == 'h' ? host : port;
+		}
+		if (o + strlen(w) >= size)
+			return -1;
+		memcpy(out + o, w, strlen(w));
+		o += strlen(w);
+	}
+	out[o] = '\0';
 	return 0;
 }
 
@@ -918,7 +1108,10 @@ glob_list(const char *list, const char *s, int exact)
 	}
 }
 
-enum keyword { K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_NODE };
+enum keyword {
+	K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_CAFILE, K_CERT, K_CERTKEY,
+	K_CONNECT, K_PROXY, K_NODE
+};
 
 /* Parses one line: blank or comment gives K_NONE, otherwise *arg points at
  * the argument inside line, its end trimmed and quotes around it dropped.
@@ -926,8 +1119,8 @@ enum keyword { K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_NODE };
 static inline int
 conf_parse(char *line, char **arg, const char **why)
 {
-	static const char *const names[] =
-	    { "", "server", "identity", "key", "node" };
+	static const char *const names[] = { "", "server", "identity", "key",
+	    "cafile", "cert", "certkey", "connect", "proxy", "node" };
 	char *p, *e;
 	size_t n;
 	int k;
@@ -944,7 +1137,7 @@ conf_parse(char *line, char **arg, const char **why)
 			break;
 	if (k > K_NODE)
 		return *why = "unknown keyword (server, identity, key, "
-		    "node)", -1;
+		    "cafile, cert, certkey, connect, proxy, node)", -1;
 	p += n;
 	p += strspn(p, " \t");
 	if (*p == '=')
@@ -1212,27 +1405,46 @@ struct response {
 	int mssh;		/* it upgrades to our protocol */
 };
 
-/* 0, or -1 where it is no answer of HTTP/1.x. */
+/* Takes the whole head of an answer from n peeked bytes.  Proxies are many and
+ * old, so only what we use of it must be right. */
 static inline int
-response_parse(const char *b, struct response *r)
+response_take(const char *b, size_t n, struct response *r)
 {
-	const char *eol = memchr(b, '\r', HEAD_LEN), *s = eol + 2;
 	char num[4];
+	size_t i, line = 0, end = 0;
 	struct field f;
 
 	memset(r, 0, sizeof *r);
-	if (eol - b < 12 || memcmp(b, "HTTP/1.", 7) || b[8] != ' ' ||
-	    (b[12] != ' ' && b[12] != '\r'))
-		return -1;
-	memcpy(num, b + 9, 3);
-	num[3] = '\0';
-	if (num_parse(num, 100, 599, &r->status) < 0)
-		return -1;
-	escape(r->line, sizeof r->line, b, eol - b);
-	while (field_next(&s, &f))
-		if (says(f.name, f.name_len, "Upgrade"))
+	for (i = 0; i < n && i < 7; i++)
+		if (b[i] != "HTTP/1."[i])
+			return -1;
+	for (i = 0; i < n; line = i) {
+		while (i < n && b[i] != '\n')
+			i++;
+		if (i == n)
+			return n < HEAD_LEN ? 0 : -1;
+		end = i > line && b[i - 1] == '\r' ? i - 1 : i;
+		i++;
+		if (end == line)
+			break;
+		if (!line)
+			escape(r->line, sizeof r->line, b, end);
+		f.name = b + line;
+		f.name_len = 8;
+		f.value = f.name + f.name_len;
+		f.len = end - line;
+		if (line && f.len > 8 && says(f.name, 8, "Upgrade:")) {
+			f.len -= 8;
 			r->mssh |= field_has(&f, "mssh");
-	return 0;
+		}
+	}
+	if (end != line || !n)
+		return n < HEAD_LEN ? 0 : -1;
+	if (strlen(r->line) < 12 || r->line[8] != ' ')
+		return -1;
+	memcpy(num, r->line + 9, 3);
+	num[3] = '\0';
+	return num_parse(num, 100, 599, &r->status) < 0 ? -1 : (int)i;
 }
 
 /* whom a front says it speaks for */
@@ -1439,6 +1651,112 @@ proxy_take(const char *b, size_t n, struct origin *o)
 		o->known = 1;
 	}
 	return 16 + len;
+}
+
+/* what curl(1) calls no_proxy: names with all that is below them, addresses and
+ * networks, with commas or blanks between them; or * for all */
+static inline int
+no_proxy_has(const char *list, const char *host)
+{
+	unsigned char ip[16];
+	int is_ip = ip_parse(host, ip) == 0;
+	size_t n, m = strlen(host);
+	char w[HOST_LEN + 1];
+	struct net net;
+	const char *p;
+
+	for (; *(list += strspn(list, ", \t")); list += n) {
+		n = strcspn(list, ", \t");
+		p = list + (*list == '.');
+		if (n >= sizeof w)
+			continue;
+		snprintf(w, sizeof w, "%.*s", (int)(n - (p - list)), p);
+		if (!strcmp(w, "*"))
+			return 1;
+		if (is_ip && net_parse(w, &net) == 0 && net_has(&net, ip))
+			return 1;
+		if (!is_ip && *w && strlen(w) <= m &&
+		    says(host + m - strlen(w), strlen(w), w) &&
+		    (strlen(w) == m || host[m - strlen(w) - 1] == '.'))
+			return 1;
+	}
+	return 0;
+}
+
+/* SOCKS version 5 (RFC 1928, RFC 1929) */
+
+/* Writes a request to connect.  Returns its length; out has 300 bytes. */
+static inline size_t
+socks_connect(const char *host, unsigned port, unsigned char *out)
+{
+	size_t n = 4, len = strlen(host);
+
+	memcpy(out, "\5\1\0\3", 4);
+	if (inet_pton(AF_INET, host, out + n) == 1) {
+		out[3] = 1;
+		n += 4;
+	} else if (inet_pton(AF_INET6, host, out + n) == 1) {
+		out[3] = 4;
+		n += 16;
+	} else {
+		out[n++] = len;
+		memcpy(out + n, host, len);
+		n += len;
+	}
+	out[n++] = port >> 8 & 0xff;
+	out[n++] = port & 0xff;
+	return n;
+}
+
+/* Takes the answer to it; *why is NULL where it is connected. */
+static inline int
+socks_take(const unsigned char *b, size_t n, const char **why)
+{
+	static const char *const known[] = { NULL, "it failed",
+	    "its rules do not allow it", "the network is unreachable",
+	    "the host is unreachable", "the connection was refused",
+	    "the time to live expired", "it cannot connect",
+	    "it does not know that kind of address" };
+	size_t need;
+
+	if (n && b[0] != 5)
+		return -1;
+	if (n < 5)
+		return 0;
+	*why = b[1] < sizeof known / sizeof *known ? known[b[1]] : known[1];
+	need = 6 + (b[3] == 1 ? 4 : b[3] == 4 ? 16 : 1 + b[4]);
+	if (b[3] != 1 && b[3] != 3 && b[3] != 4)
+		return -1;
+	return n < need ? 0 : (int)need;
+}
+
+/* What openssl s_client(1) wrote to stderr, as one reason: what is wrong with
+ * the certificate, or else OpenSSL's own reason (the fifth part of a line of
+ * ERR_print_errors(3)).  Returns 1, 2 or 0: nothing was found. */
+static inline int
+tls_reason(const char *text, char *out, size_t size)
+{
+	static const char bad[] = "verify error:num=";
+	const char *p, *e, *eol;
+	int i, found = 0;
+
+	for (p = text; *p; p = eol + (*eol == '\n')) {
+		eol = p + strcspn(p, "\n");
+		if (!strncmp(p, bad, sizeof bad - 1) &&
+		    (e = memchr(p + sizeof bad - 1, ':', eol - p))) {
+			escape(out, size, e + 1, e < eol ? eol - e - 1 : 0);
+			return 1;
+		}
+		for (e = p, i = 0; i < 5 && e < eol; i++)
+			e = memchr(e, ':', eol - e) ?
+			    (const char *)memchr(e, ':', eol - e) + 1 : eol;
+		if (!found && e < eol && strstr(p, ":error:") &&
+		    strstr(p, ":error:") < eol) {
+			escape(out, size, e, strcspn(e, ":\n"));
+			found = 2;
+		}
+	}
+	return found;
 }
 
 #endif /* PROTO_H */

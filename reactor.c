@@ -28,6 +28,7 @@
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -755,6 +756,39 @@ net_unlink_stale(const struct sockaddr_un *sa)
 		close(fd);
 }
 
+int
+net_listen_private(struct sockaddr_un *sa)
+{
+	const char *tmp = getenv("TMPDIR");
+	int n, fd;
+
+	memset(sa, 0, sizeof *sa);
+	sa->sun_family = AF_UNIX;
+	n = snprintf(sa->sun_path, sizeof sa->sun_path - 2, "%s/mssh.XXXXXX",
+	    tmp && *tmp == '/' ? tmp : "/tmp");
+	if (n > (int)sizeof sa->sun_path - 3) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	if (!mkdtemp(sa->sun_path))
+		return -1;
+	memcpy(sa->sun_path + n, "/s", 3);
+	if ((fd = net_listen((struct sockaddr *)sa, sizeof *sa, 0)) < 0) {
+		n = errno;
+		net_unlisten_private(sa);
+		errno = n;
+	}
+	return fd;
+}
+
+void
+net_unlisten_private(struct sockaddr_un *sa)
+{
+	unlink(sa->sun_path);
+	*strrchr(sa->sun_path, '/') = '\0';
+	rmdir(sa->sun_path);
+}
+
 #ifdef __linux__
 
 int
@@ -900,32 +934,73 @@ net_flags(int fd, int flags)
 		fcntl(fd, F_SETFL, flags);
 }
 
-int
-net_pass(int sock, int fd)
+/* A message with room for descriptors beside the n bytes at data. */
+union fds {
+	struct cmsghdr align;
+	char buf[CMSG_SPACE(NET_FDS * sizeof(int))];
+};
+
+static void
+msg_init(struct msghdr *m, struct iovec *v, void *data, size_t n,
+    union fds *u)
 {
-	union {
-		struct cmsghdr align;
-		char buf[CMSG_SPACE(sizeof(int))];
-	} u;
+	memset(m, 0, sizeof *m);
+	memset(u, 0, sizeof *u);
+	v->iov_base = data;
+	v->iov_len = n;
+	m->msg_iov = v;
+	m->msg_iovlen = 1;
+	m->msg_control = u->buf;
+	m->msg_controllen = sizeof u->buf;
+}
+
+int
+net_send_fds(int sock, void *data, size_t len, const int *fds, int n)
+{
 	struct msghdr m;
 	struct iovec v;
 	struct cmsghdr *c;
+	union fds u;
+
+	msg_init(&m, &v, data, len, &u);
+	m.msg_controllen = n ? CMSG_SPACE(n * sizeof *fds) : 0;
+	if ((c = CMSG_FIRSTHDR(&m))) {
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n * sizeof *fds);
+		memcpy(CMSG_DATA(c), fds, n * sizeof *fds);
+	}
+	return sendmsg(sock, &m, 0) == (ssize_t)len ? 0 : -1;
+}
+
+ssize_t
+net_recv_fds(int sock, void *data, size_t len, int *fds, int *n)
+{
+	struct msghdr m;
+	struct iovec v;
+	struct cmsghdr *c;
+	union fds u;
+	ssize_t got;
+	int i, more;
+
+	msg_init(&m, &v, data, len, &u);
+	if ((got = recvmsg(sock, &m, 0)) <= 0 || !(c = CMSG_FIRSTHDR(&m)) ||
+	    c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return got;
+	more = (c->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+	for (i = 0; i < more && *n < NET_FDS; i++) {
+		memcpy(&fds[*n], CMSG_DATA(c) + i * sizeof *fds, sizeof *fds);
+		set_fd(fds[(*n)++]);
+	}
+	return got;
+}
+
+int
+net_pass(int sock, int fd)
+{
 	char byte = 0;
 
-	memset(&m, 0, sizeof m);
-	memset(&u, 0, sizeof u);
-	v.iov_base = &byte;
-	v.iov_len = 1;
-	m.msg_iov = &v;
-	m.msg_iovlen = 1;
-	m.msg_control = u.buf;
-	m.msg_controllen = sizeof u.buf;
-	c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	return sendmsg(sock, &m, 0) == 1 ? 0 : -1;
+	return net_send_fds(sock, &byte, 1, &fd, 1);
 }
 
 void
@@ -1011,6 +1086,28 @@ proc_spawn(const char *cmd, int fd, const char *first, char *const env[])
 	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1 &&
 	    write(1, first, strlen(first)) == (ssize_t)strlen(first))
 		execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+	_exit(127);
+}
+
+void
+proc_exec(char *const argv[], int fd, int err)
+{
+	static const int ours[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	size_t i;
+
+	for (i = 0; i < sizeof ours / sizeof *ours; i++)
+		signal(ours[i], SIG_DFL);
+	if (raised)
+		setrlimit(RLIMIT_NOFILE, &fds);
+	setsid();
+	net_blocking(fd, 1);
+	if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1 &&
+	    (err < 0 || dup2(err, 2) == 2)) {
+		proc_keep(-1);
+		execvp(*argv, argv);
+	}
+	fprintf(stderr, "cannot run %s: %s\n", *argv, strerror(errno));
+	fflush(stderr);
 	_exit(127);
 }
 
@@ -1117,7 +1214,7 @@ const char confine_name[] = "seccomp, Landlock";
 
 /* The system calls that are left, and who needs them.  Those that a libc may
  * choose instead (for another kernel, another malloc) stand beside them. */
-enum { KEYS = 1, DIAL = 2 };		/* only with a directory, with dial */
+enum { KEYS = 1, DIAL = 2, LOCAL = 4 };	/* with a directory, with dial */
 
 struct rule {
 	int nr, who;
@@ -1193,6 +1290,8 @@ static const struct rule rules[] = {
 	/* net_dial(), name_self(), on_sigchld() */
 	{ SYS_socket, DIAL, IF(0, ALL, AF_INET) },
 	{ SYS_socket, DIAL, IF(0, ALL, AF_INET6) },
+	{ SYS_socket, LOCAL, IF(0, ALL, AF_UNIX) },
+	{ SYS_recvmsg, DIAL, ALWAYS },		/* of the helper process */
 	{ SYS_bind, DIAL, ALWAYS },
 	{ SYS_connect, DIAL, ALWAYS },
 	{ SYS_uname, DIAL, ALWAYS },
@@ -1263,7 +1362,8 @@ seccomp(int dial, int dir)
 		unsigned short n;
 		struct ins *p;
 	} f = { 0, prog };
-	int who = (dial ? DIAL : 0) | (dir >= 0 ? KEYS : 0);
+	int who = (dial ? DIAL : 0) | (dial & PROC_LOCAL ? LOCAL : 0) |
+	    (dir >= 0 ? KEYS : 0);
 	size_t i;
 
 	nprog = 0;
@@ -1321,11 +1421,11 @@ const char confine_name[] = "pledge, unveil";
 static const char *
 confine(int dial, const char *path, int dir)
 {
-	(void)dial;
 	if (path && unveil(path, "r") < 0)
 		return NULL;
-	return pledge(dir >= 0 ? "stdio inet rpath" : "stdio inet", NULL) < 0 ?
-	    NULL : "pledge and unveil";
+	return pledge(dir >= 0 ? "stdio inet rpath" : dial & PROC_LOCAL ?
+	    "stdio inet unix recvfd" : dial ? "stdio inet recvfd" :
+	    "stdio inet", NULL) < 0 ? NULL : "pledge and unveil";
 }
 
 #elif defined(__FreeBSD__) && !defined(NO_SANDBOX)

@@ -75,6 +75,10 @@ void io_close(struct io *);		/* io_del(), close(2), fd = -1 */
 int net_listen(const struct sockaddr *, socklen_t, int v6only);
 void net_unlink_stale(const struct sockaddr_un *);
 	/* a Unix socket on which nobody listens any more */
+int net_listen_private(struct sockaddr_un *);
+void net_unlisten_private(struct sockaddr_un *);
+	/* a Unix socket in a new directory of $TMPDIR that is ours alone, whose
+	 * path is filled in; unlisten removes both, not the descriptor */
 int net_accept(int lfd, struct sockaddr *, socklen_t *);
 int net_dial(const struct sockaddr *to, socklen_t, const struct sockaddr *from,
     socklen_t);		/* IO_W, then net_error(); from may be NULL */
@@ -90,7 +94,13 @@ int net_silent(int fd);
 int net_watch(void);
 	/* a descriptor that becomes readable when a link or an address of
 	 * this machine changes; -1 where there is no such thing */
-int net_pass(int sock, int fd);	/* one byte and fd (SCM_RIGHTS); 0, -1 */
+enum { NET_FDS = 3 };
+int net_send_fds(int sock, void *, size_t, const int *fds, int n);
+	/* all bytes, and n descriptors beside them (SCM_RIGHTS); 0, -1 */
+ssize_t net_recv_fds(int sock, void *, size_t, int *fds, int *n);
+	/* recv(2); appends the descriptors that came to the *n of fds, which
+	 * has room for NET_FDS */
+int net_pass(int sock, int fd);	/* one byte and fd; 0, -1 */
 int net_blocking(int fd, int on);	/* the flags before, for net_flags() */
 void net_flags(int fd, int flags);
 void sys_random(void *, size_t);	/* from the kernel; cannot fail */
@@ -103,10 +113,11 @@ void proc_hide(void);	/* no core dump, and no other process looks in */
 int proc_user(const char *name);
 	/* root becomes that user, with its groups, for good; 0, or -1: see
 	 * errno, which is 0 where there is no such user */
+enum { PROC_DIAL = 1, PROC_LOCAL = 2 };
 int proc_confine(int dial, const char *dir, int sock, const char **what);
 	/* Gives up for good all that is not needed from here on: no program is
-	 * run, no process made, no file opened, and without dial no connection
-	 * either.  In dir, unless it is NULL, files can still be read: by
+	 * run, no process made, no file opened, and without PROC_DIAL in dial no
+	 * connection either; PROC_LOCAL: by Unix sockets, too.  In dir, unless it is NULL, files can still be read: by
 	 * openat(2), through the descriptor that is returned, which is -1
 	 * where there is no dir (or, errno says, no such one).  sock, a socket
 	 * or -1, stays connected to whom it is.  *what says in
@@ -117,6 +128,10 @@ int proc_fork(void);
 	/* fork(2); the child has default signals and, of the descriptors that
 	 * are not close-on-exec, only what it had: call proc_keep() there */
 void proc_keep(int fd);		/* in a child: close all above 2 but fd */
+void proc_exec(char *const argv[], int fd, int err);
+	/* In a child: becomes argv[0] of $PATH, in a session of its own, with
+	 * fd as standard input and output and err (-1: as it was) as standard
+	 * error.  Says why not, there. */
 int proc_spawn(const char *cmd, int fd, const char *first, char *const env[]);
 	/* /bin/sh -c cmd with fd as standard input and output, to which it
 	 * writes first before, and env added to the environment; the pid, or

@@ -77,7 +77,7 @@ round() {
 	# strangers
 	many 10 'send=what?\n' 'line=ERROR syntax' eof
 	many 5 'send=\x16\x03\x01\x02\x00\x01' gone
-	many 5 'send=GET / HTTP/1.0\r\n\r\n' 'line=HTTP/1.1 400' gone
+	many 5 'send=GET / HTTP/1.0\r\n\r\n' 'line=HTTP/1.1 426' gone
 	many 5 'send=SSH-2.0-x\r\n' line=SSH-2.0 gone
 	many 5 rst
 	many 5 'send=MSSH/2 age' rst
