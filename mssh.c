@@ -64,6 +64,7 @@ enum {
 	SOURCES = 4096,		/* counters for the addresses of strangers */
 	MAX_DISCARD = 1 << 20,	/* bytes of whoever was refused */
 
+	PING_EVERY = 25000,	/* below the 60 s of most fronts; --ping */
 	CALL_ACK = 2000,	/* GO must be acknowledged by TCP */
 	CALL_MAX = 10000,	/* and answered */
 	LOST_MS = 20000,	/* a client waits for a node lost so long ago */
@@ -300,7 +301,8 @@ static struct {
 	int fdpass, verbose, strict, proxied;
 	char node[NODE_LEN + 1];
 } cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
-    .waiting = 64, .ssh_host = "127.0.0.1", .ping = 25 };
+    .waiting = 64, .ssh_host = "127.0.0.1",
+    .ping = PING_EVERY / 1000 };
 
 static struct list live;		/* one conn of each session */
 static int nconns;			/* connections, in any phase */

@@ -77,8 +77,8 @@ ok 'every option of mssh(1) stands in --help' \
 variables() {
 	grep -ohE 'getenv\("[A-Z_]+"\)' mssh.c reactor.c |
 	    sed 's/[^A-Z_]//g' | sort -u >"$T/env"
-	grep -ohE '"MSSH_[A-Z_]+' mssh.c reactor.c | tr -d '"' |
-	    sort -u >>"$T/env"
+	grep -ohE '"(MSSH_[A-Z_]+|[A-Za-z]+_(proxy|PROXY))"' mssh.c |
+	    tr -d '"' | sort -u >>"$T/env"
 	items mssh.1 >"$T/tags"
 	[ -s "$T/env" ] && only_in "$T/env" "$T/tags"
 }
@@ -127,7 +127,7 @@ enum_is() {
 }
 
 limits() {
-	for c in LINE_LEN NODE_LEN COPY_LEN PORT WAIT_MAX; do
+	for c in LINE_LEN NODE_LEN COPY_LEN HEAD_LEN PORT WAIT_MAX; do
 		v=$(enum_is "$c")
 		echo "$c = $v"
 		[ -n "$v" ] || return 1
@@ -158,6 +158,11 @@ deadlines() {
 			status=1
 		}
 	done <<-'END'
+	FRONT:header of the PROXY protocol
+	HEAD:head of a request
+	UPGRADE:peer waits for 101
+	TUNNEL:peer waits for a proxy
+	SOCKS:peer waits for a proxy
 	HELLO:hello
 	PROOF:proof of a key
 	DIAL:agent dials its server
