@@ -3274,11 +3274,11 @@ tls_exec(const struct sockaddr_un *sa, int fd, int err)
 static void
 connect_exec(int fd)
 {
-	char cmd[4096] = "exec ";
+	char cmd[4096];
 	char *argv[] = { "/bin/sh", "-c", cmd, NULL };
 
-	if (command_expand(cfg.connect, url.host, url.port, cmd + 5,
-	    sizeof cmd - 5) == 0)
+	if (command_expand(cfg.connect, url.host, url.port, cmd,
+	    sizeof cmd) == 0)
 		proc_exec(argv, fd, -1);
 	_exit(127);
 }
@@ -5655,6 +5655,9 @@ run_ssh(void)
 	/* a server that says nothing must not hold ssh for ever; behind the
 	 * options of the person, whose word counts first */
 	push_option("ConnectTimeout=%ld", phases[ASK].ms / 1000 + cfg.wait);
+	/* fronts cut what is silent for a minute, as a rule */
+	if (url.scheme != S_TCP && url.scheme != S_UNIX)
+		push_option("ServerAliveInterval=%d", PING_EVERY / 1000);
 	push_arg("--");
 	push_arg(who);
 	for (; i < nargs; i++)
