@@ -2424,7 +2424,8 @@ on_head(struct conn *c)
 	if (r > 0 && is_front(&c->peer) && head_origin(q.fields, cfg.trusted,
 	    cfg.ntrusted, &o) < 0) {
 		q.status = 400;
-		q.why = "X-Forwarded-For and Forwarded contradict each other";
+		q.why = "X-Forwarded-For and Forwarded contradict each "
+		    "other, or are malformed";
 	}
 	if (!introduce(c, &o))
 		return;

@@ -1260,22 +1260,35 @@ field_next(const char **s, struct field *f)
 	return 1;
 }
 
+/* The next element of a list with commas, where *s points; 0 at its end.
+ * Empty ones do not count (RFC 9110 5.6.1). */
+static inline int
+list_next(const char **s, const char *end, const char **word, size_t *n)
+{
+	const char *p = *s, *e, *t;
+
+	while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
+		p++;
+	for (e = p; e < end && *e != ',';)
+		e++;
+	for (t = e; t > p && (t[-1] == ' ' || t[-1] == '\t');)
+		t--;
+	*s = e;
+	*word = p;
+	*n = t - p;
+	return t > p;
+}
+
 /* Is word one of the elements of a list with commas? */
 static inline int
 field_has(const struct field *f, const char *word)
 {
-	const char *s = f->value, *end = s + f->len, *e, *t;
+	const char *s = f->value, *w;
+	size_t n;
 
-	for (; s < end; s = e + 1) {
-		if (!(e = memchr(s, ',', end - s)))
-			e = end;
-		while (s < e && (*s == ' ' || *s == '\t'))
-			s++;
-		for (t = e; t > s && (t[-1] == ' ' || t[-1] == '\t');)
-			t--;
-		if (says(s, t - s, word))
+	while (list_next(&s, f->value + f->len, &w, &n))
+		if (says(w, n, word))
 			return 1;
-	}
 	return 0;
 }
 
@@ -1496,7 +1509,7 @@ origin_hop(struct origin *o, const char *s, size_t n, const struct net *fronts,
 	struct origin hop;
 	int i, front = 0;
 
-	if (origin_parse(s, n, &hop) < 0) {
+	if (!s || origin_parse(s, n, &hop) < 0) {
 		memset(o, 0, sizeof *o);	/* hidden, or nonsense */
 		return;
 	}
@@ -1506,69 +1519,112 @@ origin_hop(struct origin *o, const char *s, size_t n, const struct net *fronts,
 		*o = hop;
 }
 
-/* One element of Forwarded (RFC 7239 4), like for="[::1]:4711";proto=https:
- * where the value of its for= is, or none. */
-static inline size_t
-forwarded_for(const char *s, size_t n, const char **value)
+static inline const char *
+blanks_end(const char *s, const char *end)
 {
-	const char *end = s + n, *e, *v;
+	while (s < end && (*s == ' ' || *s == '\t'))
+		s++;
+	return s;
+}
 
-	for (; s < end; s = e + 1) {
-		if (!(e = memchr(s, ';', end - s)))
-			e = end;
-		while (s < e && (*s == ' ' || *s == '\t'))
-			s++;
-		if (e - s < 4 || !says(s, 4, "for="))
-			continue;
-		v = s + 4;
-		for (n = e - v; n && (v[n - 1] == ' ' || v[n - 1] == '\t');)
-			n--;
-		if (n >= 2 && *v == '"' && v[n - 1] == '"') {
-			v++;
-			n -= 2;
-		}
-		*value = v;
-		return n;
+/* A value of Forwarded: a token, or a string in quotes, which may hold commas
+ * and semicolons.  An address with colons has to stand in quotes, but not
+ * everybody knows.  Moves *s behind it; -1: no end. */
+static inline int
+forwarded_value(const char **s, const char *end, const char **v, size_t *n)
+{
+	const char *p = *s;
+
+	if (p == end || *p != '"') {
+		*v = p;
+		while (p < end && !strchr("\",; \t", *p))
+			p++;
+		*n = p - *v;
+		*s = p;
+		return 0;
 	}
-	*value = s;
+	for (*v = ++p; p < end && *p != '"'; p++)
+		p += *p == '\\';
+	if (p >= end)
+		return -1;
+	*n = p - *v;
+	*s = p + 1;
 	return 0;
 }
 
-/* Whom a head that head_take() took says it is for.  0, or -1 where two fields
- * contradict each other: one of them is the client's own invention. */
+/* The next element of Forwarded (RFC 7239 4), like
+ * for="[::1]:4711";proto=https: what its for= says, v is NULL where it says
+ * nothing.  1; 0: the end; -1: malformed.  What a client has put into a field
+ * that the front copies, into its Host, may not look like a for= here. */
+static inline int
+forwarded_next(const char **s, const char *end, const char **v, size_t *n)
+{
+	const char *p = *s, *name, *value;
+	size_t len, k;
+
+	while ((p = blanks_end(p, end)) < end && *p == ',')
+		p++;
+	*v = NULL;
+	*n = 0;
+	if (p == end)
+		return 0;
+	for (;; p++) {
+		for (name = p = blanks_end(p, end); p < end &&
+		    is_tchar((unsigned char)*p);)
+			p++;
+		if ((len = p - name)) {
+			if (p == end || *p++ != '=' ||
+			    forwarded_value(&p, end, &value, &k) < 0)
+				return -1;
+			if (says(name, len, "for")) {
+				if (*v)
+					return -1;
+				*v = value;
+				*n = k;
+			}
+			p = blanks_end(p, end);
+		}
+		if (p == end || *p == ',')
+			break;
+		if (*p != ';')
+			return -1;
+	}
+	*s = p;
+	return 1;
+}
+
+/* Whom a head that head_take() took says it is for.  0, or -1 where that is
+ * malformed, or two fields contradict each other: one of them is the client's
+ * own invention. */
 static inline int
 head_origin(const char *fields, const struct net *fronts, int nfronts,
     struct origin *o)
 {
 	struct origin said[2];
-	const char *s = fields, *p, *end, *e, *v;
+	const char *s = fields, *p, *v;
 	struct field f;
-	int rfc, seen[2] = { 0, 0 };
+	int rfc, r, seen[2] = { 0, 0 };
 	size_t n;
 
+	memset(o, 0, sizeof *o);
 	memset(said, 0, sizeof said);
 	while (field_next(&s, &f)) {
 		rfc = says(f.name, f.name_len, "Forwarded");
 		if (!rfc && !says(f.name, f.name_len, "X-Forwarded-For"))
 			continue;
 		seen[rfc] = 1;
-		for (p = f.value, end = p + f.len; p < end; p = e + 1) {
-			if (!(e = memchr(p, ',', end - p)))
-				e = end;
-			while (p < e && (*p == ' ' || *p == '\t'))
-				p++;
-			for (n = e - p, v = p; n && (p[n - 1] == ' ' ||
-			    p[n - 1] == '\t');)
-				n--;
-			if (rfc)
-				n = forwarded_for(p, n, &v);
+		p = f.value;
+		while ((r = rfc ? forwarded_next(&p, f.value + f.len, &v, &n) :
+		    list_next(&p, f.value + f.len, &v, &n)) > 0)
 			origin_hop(&said[rfc], v, n, fronts, nfronts);
-		}
+		if (r < 0)
+			return -1;
 	}
-	*o = said[seen[0] ? 0 : 1];
-	return seen[0] && seen[1] &&
-	    (said[0].known != said[1].known ||
-	    memcmp(said[0].ip, said[1].ip, 16)) ? -1 : 0;
+	if (seen[0] && seen[1] && (said[0].known != said[1].known ||
+	    memcmp(said[0].ip, said[1].ip, 16)))
+		return -1;
+	*o = said[!seen[0]];
+	return 0;
 }
 
 /* The PROXY protocol's version 1, without its line end. */
