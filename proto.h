@@ -1468,6 +1468,16 @@ struct origin {
 	int known;
 };
 
+/* o->ip is whom it is for; :: is nobody's address. */
+static inline void
+origin_set(struct origin *o, long port)
+{
+	static const unsigned char none[16];
+
+	o->port = port;
+	o->known = !!memcmp(o->ip, none, sizeof none);
+}
+
 /* An address as such headers have it: v4, v4:port, v6, [v6], [v6]:port. */
 static inline int
 origin_parse(const char *s, size_t n, struct origin *o)
@@ -1495,9 +1505,8 @@ origin_parse(const char *s, size_t n, struct origin *o)
 	*end = '\0';
 	if (ip_parse(p, o->ip) < 0)
 		return -1;
-	o->port = port;
-	o->known = 1;
-	return 0;
+	origin_set(o, port);
+	return o->known ? 0 : -1;
 }
 
 /* Takes what one element of the list says into o: the last one counts that is
@@ -1627,34 +1636,58 @@ head_origin(const char *fields, const struct net *fronts, int nfronts,
 	return 0;
 }
 
-/* The PROXY protocol's version 1, without its line end. */
+/* The PROXY protocol's version 1, without its line end: words with one blank
+ * between them. */
 static inline int
-proxy_line(char *s, struct origin *o)
+proxy_line(const char *s, struct origin *o)
 {
-	char w[5][48], rest[2];
-	const char *p = s;
-	struct origin to;
+	char w[4][46];		/* two addresses, two ports */
+	unsigned char to[16];
 	long port, port2;
-	int i;
+	size_t n;
+	int i, v6;
 
-	if (word_next(&p, w[0], sizeof w[0]) <= 0 || strcmp(w[0], "PROXY") ||
-	    word_next(&p, w[0], sizeof w[0]) <= 0)
-		return -1;
-	if (!strcmp(w[0], "UNKNOWN"))
+	if (!strncmp(s, "PROXY UNKNOWN", 13) && (!s[13] || s[13] == ' '))
 		return 0;
-	if (strcmp(w[0], "TCP4") && strcmp(w[0], "TCP6"))
+	v6 = !strncmp(s, "PROXY TCP6 ", 11);
+	if (!v6 && strncmp(s, "PROXY TCP4 ", 11))
 		return -1;
-	for (i = 1; i < 5; i++)
-		if (word_next(&p, w[i], sizeof w[i]) <= 0)
+	s += 11;
+	for (i = 0; i < 4; i++, s += n) {
+		s += i && *s == ' ';
+		n = strcspn(s, " ");
+		if (n >= sizeof w[i])
 			return -1;
-	if (word_next(&p, rest, sizeof rest) ||
-	    ip_parse(w[1], o->ip) < 0 || ip_parse(w[2], to.ip) < 0 ||
-	    num_parse(w[3], 0, 65535, &port) < 0 ||
-	    num_parse(w[4], 0, 65535, &port2) < 0 ||
-	    (w[0][3] == '4') == !!strchr(w[1], ':'))
+		memcpy(w[i], s, n);
+		w[i][n] = '\0';
+		if (i < 2 && !!strchr(w[i], ':') != v6)
+			return -1;
+	}
+	if (*s || ip_parse(w[0], o->ip) < 0 || ip_parse(w[1], to) < 0 ||
+	    num_parse(w[2], 0, 65535, &port) < 0 ||
+	    num_parse(w[3], 0, 65535, &port2) < 0)
 		return -1;
-	o->port = port;
-	o->known = 1;
+	origin_set(o, port);
+	return 0;
+}
+
+/* The addresses of version 2.  Of a family or protocol that there is not, or
+ * too short for it, they are malformed; other than TCP's, of no use to us. */
+static inline int
+proxy_block(const unsigned char *u, size_t len, int kind, struct origin *o)
+{
+	static const unsigned char need[4] = { 0, 12, 36, 216 };
+
+	if (kind >> 4 > 3 || (kind & 15) > 2 || len < need[kind >> 4])
+		return -1;
+	if (kind == 0x11) {
+		o->ip[10] = o->ip[11] = 0xff;
+		memcpy(o->ip + 12, u, 4);
+		origin_set(o, u[8] << 8 | u[9]);
+	} else if (kind == 0x21) {
+		memcpy(o->ip, u, 16);
+		origin_set(o, u[32] << 8 | u[33]);
+	}
 	return 0;
 }
 
@@ -1673,6 +1706,8 @@ proxy_take(const char *b, size_t n, struct origin *o)
 	if (!n)
 		return 0;
 	if (*b == 'P') {
+		if (memcmp(b, "PROXY ", n < 6 ? n : 6))
+			return -1;
 		for (i = 0; i < n && i < sizeof line - 1; i++) {
 			if (i && b[i - 1] == '\r') {
 				if (b[i] != '\n')
@@ -1696,16 +1731,8 @@ proxy_take(const char *b, size_t n, struct origin *o)
 		return -1;
 	if (n < 16 + len)
 		return 0;
-	if ((u[12] & 15) == 1 && u[13] >> 4 == 1 && len >= 12) {
-		o->ip[10] = o->ip[11] = 0xff;
-		memcpy(o->ip + 12, u + 16, 4);
-		o->port = u[24] << 8 | u[25];
-		o->known = 1;
-	} else if ((u[12] & 15) == 1 && u[13] >> 4 == 2 && len >= 36) {
-		memcpy(o->ip, u + 16, 16);
-		o->port = u[48] << 8 | u[49];
-		o->known = 1;
-	}
+	if (u[12] & 15 && proxy_block(u + 16, len, u[13], o) < 0)
+		return -1;
 	return 16 + len;
 }
 
