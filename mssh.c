@@ -2408,7 +2408,7 @@ on_head(struct conn *c)
 
 	if (n < 0)
 		return;
-	if (r < 0 && n == HEAD_LEN)
+	if (r == -2)
 		q.status = 431;
 	if (r == 0 && expired(c)) {
 		q.status = 408;

@@ -1306,7 +1306,7 @@ is_field(const char *s, size_t n)
 
 /* Takes a whole head from n peeked bytes, the empty line included.  What two
  * readers could see differently is malformed: a CR or LF alone, control
- * characters, a field that goes on in the next line. */
+ * characters, a field that goes on in the next line.  -2: it is too long. */
 static inline int
 head_take(const char *b, size_t n, const char **why)
 {
@@ -1339,7 +1339,7 @@ head_take(const char *b, size_t n, const char **why)
 			return -1;
 	}
 	*why = "the head is longer than 4 KiB";
-	return i == HEAD_LEN ? -1 : 0;
+	return i == HEAD_LEN ? -2 : 0;
 }
 
 struct request {
@@ -1354,22 +1354,24 @@ static inline void
 request_parse(const char *b, struct request *q)
 {
 	const char *eol = memchr(b, '\r', HEAD_LEN), *s, *t;
-	size_t method = strcspn(b, " \r"), target;
-	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, minor;
+	size_t method, target;
+	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, minor, get;
 	struct field f;
 
 	memset(q, 0, sizeof *q);
 	q->status = 400;
 	q->fields = eol + 2;
-	q->head = says(b, method, "HEAD");
 	q->why = "the first line is no METHOD TARGET HTTP/1.1";
-	for (s = b; s < b + method && is_tchar((unsigned char)*s);)
+	for (s = b; is_tchar((unsigned char)*s);)
 		s++;
-	t = b + method + 1;
-	if (s != b + method || !method || t >= eol)
+	method = s - b;
+	get = method == 3 && !memcmp(b, "GET", 3);
+	q->head = method == 4 && !memcmp(b, "HEAD", 4);
+	if (!method || *s != ' ')
 		return;
-	target = strcspn(t, " \r");
-	s = t + target;
+	for (t = ++s; *s > ' ' && *s <= '~';)
+		s++;
+	target = s - t;
 	if (!target || eol - s != 9 || memcmp(s, " HTTP/", 6) ||
 	    s[6] < '0' || s[6] > '9' || s[7] != '.' || s[8] < '0' ||
 	    s[8] > '9')
@@ -1395,8 +1397,8 @@ request_parse(const char *b, struct request *q)
 	q->why = "a request has one Host and at most one Content-Length";
 	if (hosts > 1 || (minor && !hosts) || lengths > 1)
 		return;
-	if ((says(t, target, "/healthz") && !asked) &&
-	    (q->head || (method == 3 && !memcmp(b, "GET", 3)))) {
+	if (target == 8 && !memcmp(t, "/healthz", 8) && !asked &&
+	    (get || q->head)) {
 		q->status = 200;
 		q->why = NULL;
 		return;
@@ -1404,7 +1406,7 @@ request_parse(const char *b, struct request *q)
 	q->status = 426;
 	q->why = "this is a rendezvous server: mssh reaches it by an HTTP "
 	    "Upgrade, see mssh(1)";
-	if (!asked || !hop || !minor || method != 3 || memcmp(b, "GET", 3))
+	if (!asked || !hop || !minor || !get)
 		return;
 	q->status = 400;
 	q->why = "an Upgrade has no body";
@@ -1453,7 +1455,8 @@ response_take(const char *b, size_t n, struct response *r)
 	}
 	if (end != line || !n)
 		return n < HEAD_LEN ? 0 : -1;
-	if (strlen(r->line) < 12 || r->line[8] != ' ')
+	if (strlen(r->line) < 12 || r->line[8] != ' ' ||
+	    (r->line[12] && r->line[12] != ' '))
 		return -1;
 	memcpy(num, r->line + 9, 3);
 	num[3] = '\0';
