@@ -1501,7 +1501,8 @@ origin_parse(const char *s, size_t n, struct origin *o)
 	} else
 		end = (end = strchr(a, ':')) && !strchr(end + 1, ':') ? end :
 		    a + n;
-	if (*end == ':' && num_parse(end + 1, 0, 65535, &port) < 0)
+	if (*end == ':' && end[1] != '_' &&	/* hidden (RFC 7239 6) */
+	    num_parse(end + 1, 0, 65535, &port) < 0)
 		return -1;
 	if (*end && *end != ':')
 		return -1;
