@@ -1162,6 +1162,721 @@ test_hello_key(void)
 	    "hello: half a key");
 }
 
+/* ---- addresses, heads, fronts ---- */
+
+/* A block that ends where its n bytes end, so that a sanitizer sees a step
+ * beyond; the caller frees it. */
+static char *
+exact(const char *b, size_t n)
+{
+	char *p = malloc(n + !n);
+
+	if (!p)
+		abort();
+	memcpy(p, b, n);
+	return p;
+}
+
+static void
+ip_str(const unsigned char ip[16], char out[INET6_ADDRSTRLEN])
+{
+	static const unsigned char map[12] = { [10] = 0xff, [11] = 0xff };
+	int v4 = !memcmp(ip, map, 12);
+
+	if (!inet_ntop(v4 ? AF_INET : AF_INET6, ip + (v4 ? 12 : 0), out,
+	    INET6_ADDRSTRLEN))
+		abort();
+}
+
+static void
+test_net(void)
+{
+	static const struct {
+		const char *net;
+		int bits;		/* -1: refused */
+		const char *in, *out;
+	} t[] = {
+		{ "10.0.0.1", 128, "10.0.0.1", "10.0.0.0" },
+		{ "10.0.0.1", 128, "::ffff:10.0.0.1", "::10.0.0.1" },
+		{ "10.0.0.1/32", 128, "10.0.0.1", "10.0.0.3" },
+		{ "10.0.0.0/8", 104, "10.255.255.255", "11.0.0.0" },
+		{ "10.1.2.3/8", 104, "10.0.0.0", "9.255.255.255" },
+		{ "192.168.4.0/23", 119, "192.168.5.255", "192.168.6.0" },
+		{ "192.168.4.0/31", 127, "192.168.4.1", "192.168.4.2" },
+		{ "0.0.0.0/0", 96, "255.1.2.3", "2001:db8::1" },
+		{ "0.0.0.0/1", 97, "127.1.2.3", "128.0.0.0" },
+		{ "::1", 128, "::1", "::" },
+		{ "::1/128", 128, "::1", "127.0.0.1" },
+		{ "2001:db8::/32", 32, "2001:db8:ffff::1", "2001:db9::" },
+		{ "2001:db8::/33", 33, "2001:db8:7fff::", "2001:db8:8000::" },
+		{ "::/0", 0, "fe80::1", NULL },
+		{ "::/0", 0, "10.0.0.1", NULL },
+		{ "::ffff:10.0.0.0/104", 104, "10.9.9.9", "11.0.0.1" },
+		{ "", -1, NULL, NULL }, { "/", -1, NULL, NULL },
+		{ "/8", -1, NULL, NULL }, { "unix", -1, NULL, NULL },
+		{ "10.0.0.0/", -1, NULL, NULL },
+		{ "10.0.0.0/33", -1, NULL, NULL },
+		{ "10.0.0.0/-1", -1, NULL, NULL },
+		{ "10.0.0.0/8/8", -1, NULL, NULL },
+		{ "10.0.0.0/8 ", -1, NULL, NULL },
+		{ "10.0.0/8", -1, NULL, NULL }, { "10", -1, NULL, NULL },
+		{ "010.0.0.1", -1, NULL, NULL },
+		{ "0x7f.0.0.1", -1, NULL, NULL },
+		{ "10.0.0.256", -1, NULL, NULL },
+		{ "10.0.0.1:80", -1, NULL, NULL },
+		{ "[::1]", -1, NULL, NULL }, { "fe80::1%lo", -1, NULL, NULL },
+		{ "::/129", -1, NULL, NULL }, { ":::/8", -1, NULL, NULL },
+		{ "localhost", -1, NULL, NULL },
+	};
+	unsigned char ip[16];
+	struct net net;
+	size_t i;
+	int good, r;
+
+	for (i = 0; i < LEN(t); i++) {
+		r = net_parse(t[i].net, &net);
+		good = r == (t[i].bits < 0 ? -1 : 0);
+		if (!r && good)
+			good = net.bits == t[i].bits &&
+			    !ip_parse(t[i].in, ip) && net_has(&net, ip) &&
+			    (!t[i].out || (!ip_parse(t[i].out, ip) &&
+			    !net_has(&net, ip)));
+		ok(good, "net_parse \"%s\": %d", t[i].net, t[i].bits);
+	}
+	ok(net_parse(rep('1', 64), &net) && net_parse(rep(':', 1000), &net),
+	    "net_parse: much too long");
+}
+
+#define GET "GET / HTTP/1.1\r\n"
+#define HOST "Host: x\r\n"
+#define CONN "Connection: Upgrade\r\n"
+#define UPGR "Upgrade: mssh\r\n"
+#define WANT HOST CONN UPGR
+#define END "\r\n"
+
+/* A head that is taken is taken at its last byte and not before, whatever
+ * follows it; one that is refused is so from some byte on. */
+static int
+take_split(const char *b, size_t n, int want)
+{
+	const char *why;
+	size_t k;
+	char *p;
+	int r = 0, was = 0, good = 1;
+
+	for (k = 0; k <= n; k++, was = r) {
+		p = exact(b, k);
+		why = NULL;
+		r = head_take(p, k, &why);
+		free(p);
+		if (want > 0)
+			good &= r == (k < (size_t)want ? 0 : want);
+		else
+			good &= r == 0 || (r == want && why && *why);
+		good &= !was || r == was;
+	}
+	return good && r == want;
+}
+
+static void
+test_head_take(void)
+{
+	static const struct {
+		const char *in;
+		int n, left;		/* bytes; of them, behind the head,
+					 * -1: refused, -2: wants more */
+	} t[] = {
+#define H(s, left) { s, sizeof s - 1, left }
+		H("", -2), H(GET, -2), H(GET HOST, -2), H(GET HOST "\r", -2),
+		H(GET END, 0), H(GET HOST END, 0), H(GET WANT END, 0),
+		H(GET END "MSSH/2 x\n", 9), H(GET END "\0\xff", 2),
+		H(GET END END, 2), H("x\r\n\r\n", 0),
+		H(GET "a:\r\n\r\n", 0), H(GET "a: \t \r\n\r\n", 0),
+		H(GET "a:b\tc\xc3\xbc\r\n\r\n", 0),
+		H(GET "a::\r\n\r\n", 0), H(GET "!#$%&'*+-.^_`|~9:\r\n\r\n", 0),
+		H("\r\n", -1), H("\r\n\r\n", -1), H("\n", -1),
+		H("GET / HTTP/1.1\n", -1), H(GET "\n", -1),
+		H(GET "a: b\n\r\n", -1), H(GET HOST "\n", -1),
+		H(GET "\rx", -1), H(GET "\r\r\n", -1), H(GET "a: b\rc\r\n", -1),
+		H(GET "a: b\r\r\n", -1), H("GET /\r HTTP/1.1\r\n", -1),
+		H(GET "a: b\0c\r\n", -1), H("GET /\0 HTTP/1.1", -1),
+		H(GET "a: b\x01", -1), H(GET "a: \x1b[31m", -1),
+		H(GET "a: \x7f", -1), H(GET "a: \v", -1), H(GET "a: \f", -1),
+		H(GET "a\r\n", -1), H(GET "a b\r\n", -1),
+		H(GET "a b: c\r\n", -1), H(GET "a : b\r\n", -1),
+		H(GET "a\t: b\r\n", -1), H(GET ": b\r\n", -1),
+		H(GET " a: b\r\n", -1), H(GET "\ta: b\r\n", -1),
+		H(GET "a: b\r\n c\r\n", -1), H(GET "a: b\r\n\tc\r\n", -1),
+		H(GET "a: b\r\n \r\n", -1), H(GET "\xc3\xbc: b\r\n", -1),
+		H(GET "a(b): c\r\n", -1), H(GET "\"a\": b\r\n", -1),
+		H(GET "a,b: c\r\n", -1), H(GET "a/b: c\r\n", -1),
+		H(GET "[a]: c\r\n", -1), H(GET "a@b: c\r\n", -1),
+#undef H
+	};
+	char esc[100], big[HEAD_LEN + 2];
+	const char *why;
+	size_t i;
+	char *p;
+
+	for (i = 0; i < LEN(t); i++)
+		ok(take_split(t[i].in, t[i].n, t[i].left == -2 ? 0 :
+		    t[i].left == -1 ? -1 : t[i].n - t[i].left),
+		    "head_take \"%s\": %d", escape(esc, sizeof esc, t[i].in,
+		    t[i].n), t[i].left);
+	memset(big, 'x', sizeof big);
+	memcpy(big, GET "a: ", sizeof GET + 2);
+	memcpy(big + HEAD_LEN - 4, "\r\n\r\n", 4);
+	p = exact(big, HEAD_LEN);
+	is_num(head_take(p, HEAD_LEN, &why), HEAD_LEN,
+	    "head_take: 4096 bytes are the longest head");
+	is_num(head_take(p, HEAD_LEN - 1, &why), 0,
+	    "head_take: without the last of them it wants that");
+	free(p);
+	memcpy(big + HEAD_LEN - 4, "x\r\n\r\n", 5);
+	p = exact(big, HEAD_LEN + 1);
+	is_num(head_take(p, HEAD_LEN + 1, &why), -2,
+	    "head_take: 4097 bytes are one too many");
+	is(why, "the head is longer than 4 KiB", "head_take: and says so");
+	is_num(head_take(p, HEAD_LEN, &why), -2,
+	    "head_take: nor does it wait for them");
+	p[4000] = '\n';
+	is_num(head_take(p, HEAD_LEN, &why), -1,
+	    "head_take: a long one that is malformed is that");
+	free(p);
+}
+
+static void
+test_fields(void)
+{
+	static const struct {
+		const char *value, *word;
+		int has;
+	} t[] = {
+		{ "mssh", "mssh", 1 }, { "MsSh", "mssh", 1 },
+		{ "a, mssh", "mssh", 1 }, { "mssh,a", "mssh", 1 },
+		{ "a,\tmssh\t ,b", "mssh", 1 }, { ",, ,mssh,,", "mssh", 1 },
+		{ "", "mssh", 0 }, { ",", "mssh", 0 }, { "msshx", "mssh", 0 },
+		{ "mss", "mssh", 0 }, { "mss,h", "mssh", 0 },
+		{ "ms sh", "mssh", 0 }, { "mssh x", "mssh", 0 },
+		{ "xmssh", "mssh", 0 }, { "\"mssh\"", "mssh", 0 },
+		{ "mssh;q=1", "mssh", 0 }, { "mssh/1", "mssh", 0 },
+		{ "keep-alive, Upgrade", "upgrade", 1 },
+	};
+	static const char head[] = GET "Aa:b\r\nc: \t d e\t \r\n"
+	    "f:\r\ng:   \r\nh: i:j\r\n\r\nk: l\r\n";
+	static const char *const want[] = { "Aa", "b", "c", "d e", "f", "",
+	    "g", "", "h", "i:j" };
+	char *p = exact(head, sizeof head - 1 - 6);
+	const char *s = p + sizeof GET - 1;
+	struct field f;
+	size_t i;
+	int r, good = 1;
+
+	for (i = 0; i + 1 < LEN(want); i += 2) {
+		r = field_next(&s, &f);
+		good &= r == 1 && f.name_len == strlen(want[i]) &&
+		    !memcmp(f.name, want[i], f.name_len) &&
+		    f.len == strlen(want[i + 1]) &&
+		    !memcmp(f.value, want[i + 1], f.len);
+	}
+	ok(good, "field_next: names and values without blanks around");
+	ok(!field_next(&s, &f) && !field_next(&s, &f),
+	    "field_next: 0 at the empty line, again and again");
+	free(p);
+	for (i = 0; i < LEN(t); i++) {
+		f.value = p = exact(t[i].value, f.len = strlen(t[i].value));
+		is_num(field_has(&f, t[i].word), t[i].has, t[i].value);
+		free(p);
+	}
+}
+
+static void
+test_request(void)
+{
+	static const struct {
+		const char *in;
+		int status, head;
+	} t[] = {
+		{ GET WANT END, 101, 0 },
+		{ "GET /any?path=%20 HTTP/1.1\r\n" WANT END, 101, 0 },
+		{ "GET http://x/y HTTP/1.1\r\n" WANT END, 101, 0 },
+		{ "GET /healthz HTTP/1.1\r\n" WANT END, 101, 0 },
+		{ GET "host:x\r\nCONNECTION:upgrade\r\nuPGRADE:MSSH\r\n" END,
+		    101, 0 },
+		{ GET HOST "Connection: keep-alive , Upgrade\r\n"
+		    "Upgrade: websocket,, mssh\r\n" END, 101, 0 },
+		{ GET HOST "Connection: a\r\nConnection: upgrade\r\n"
+		    "Upgrade: b\r\nUpgrade: mssh\r\n" END, 101, 0 },
+		{ "GET / HTTP/1.9\r\n" WANT END, 101, 0 },
+		{ GET "Host:\r\n" CONN UPGR END, 101, 0 },
+		{ GET WANT "Content-Length: 0\r\n" END, 101, 0 },
+
+		{ GET HOST END, 426, 0 }, { GET HOST CONN END, 426, 0 },
+		{ GET HOST UPGR END, 426, 0 },
+		{ GET HOST CONN "Upgrade: websocket\r\n" END, 426, 0 },
+		{ GET HOST CONN "Upgrade: mssh/3\r\n" END, 426, 0 },
+		{ GET HOST CONN "X-Upgrade: mssh\r\n" END, 426, 0 },
+		{ GET HOST "Connection: X-Upgrade\r\n" UPGR END, 426, 0 },
+		{ "GET / HTTP/1.0\r\n" WANT END, 426, 0 },
+		{ "GET / HTTP/1.0\r\n" END, 426, 0 },
+		{ "POST / HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "HEAD / HTTP/1.1\r\n" WANT END, 426, 1 },
+		{ "OPTIONS * HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "CONNECT x:1 HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "get / HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "head / HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "GETT / HTTP/1.1\r\n" WANT END, 426, 0 },
+		{ "POST / HTTP/1.1\r\n" HOST "Content-Length: 5\r\n" END,
+		    426, 0 },
+
+		{ "GET /healthz HTTP/1.1\r\n" HOST END, 200, 0 },
+		{ "HEAD /healthz HTTP/1.1\r\n" HOST END, 200, 1 },
+		{ "GET /healthz HTTP/1.0\r\n" END, 200, 0 },
+		{ "HEAD /healthz HTTP/1.0\r\n" END, 200, 1 },
+		{ "GET /healthz HTTP/1.1\r\n" END, 400, 0 },
+		{ "POST /healthz HTTP/1.1\r\n" HOST END, 426, 0 },
+		{ "GET /healthz HTTP/1.1\r\n" HOST UPGR END, 426, 0 },
+		{ "GET /Healthz HTTP/1.1\r\n" HOST END, 426, 0 },
+		{ "GET /healthz/ HTTP/1.1\r\n" HOST END, 426, 0 },
+		{ "GET /healthz? HTTP/1.1\r\n" HOST END, 426, 0 },
+		{ "GET /health HTTP/1.1\r\n" HOST END, 426, 0 },
+
+		{ GET CONN UPGR END, 400, 0 },
+		{ GET WANT HOST END, 400, 0 },
+		{ "GET / HTTP/1.0\r\n" HOST HOST END, 400, 0 },
+		{ GET WANT "Content-Length: 0\r\nContent-Length: 0\r\n" END,
+		    400, 0 },
+		{ GET WANT "Content-Length: 5\r\n" END, 400, 0 },
+		{ GET WANT "Content-Length: 00\r\n" END, 400, 0 },
+		{ GET WANT "Content-Length: 0, 0\r\n" END, 400, 0 },
+		{ GET WANT "Content-Length: \r\n" END, 400, 0 },
+		{ GET WANT "Content-Length: -0\r\n" END, 400, 0 },
+		{ GET WANT "content-length: 5\r\n" END, 400, 0 },
+		{ GET WANT "Transfer-Encoding: chunked\r\n" END, 400, 0 },
+		{ GET WANT "transfer-encoding:\r\n" END, 400, 0 },
+		{ GET WANT "Content-Length: 0\r\n"
+		    "Transfer-Encoding: chunked\r\n" END, 400, 0 },
+
+		{ "PRI * HTTP/2.0\r\n" END, 505, 0 },
+		{ "GET / HTTP/2.0\r\n" WANT END, 505, 0 },
+		{ "GET / HTTP/0.9\r\n" WANT END, 505, 0 },
+		{ "GET /healthz HTTP/3.0\r\n" HOST END, 505, 0 },
+
+		{ "GET\r\n" WANT END, 400, 0 },
+		{ "GET /\r\n" WANT END, 400, 0 },
+		{ "GET \r\n" WANT END, 400, 0 },
+		{ "GET  HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET  / HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET /  HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET / HTTP/1.1 \r\n" WANT END, 400, 0 },
+		{ " GET / HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET / / HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET / HTTP/1.11\r\n" WANT END, 400, 0 },
+		{ "GET / HTTP/1,1\r\n" WANT END, 400, 0 },
+		{ "GET / HTTP/1.x\r\n" WANT END, 400, 0 },
+		{ "GET / HTTP/x.1\r\n" WANT END, 400, 0 },
+		{ "GET / http/1.1\r\n" WANT END, 400, 0 },
+		{ "GET / HTTPS/1.1\r\n" WANT END, 400, 0 },
+		{ "GET\t/ HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET /\tHTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET /\tx HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "GET /\xc3\xbc HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ "G(T / HTTP/1.1\r\n" WANT END, 400, 0 },
+	};
+	struct request q;
+	const char *why;
+	char esc[120], *p;
+	size_t i, n;
+	int good;
+
+	for (i = 0; i < LEN(t); i++) {
+		p = exact(t[i].in, n = strlen(t[i].in));
+		good = head_take(p, n, &why) == (int)n;
+		request_parse(p, &q);
+		good &= q.status == t[i].status && q.head == t[i].head &&
+		    (q.why || q.status < 400) &&
+		    q.fields > p && q.fields < p + n && q.fields[-1] == '\n';
+		ok(good, "request_parse: %d \"%s\"", t[i].status,
+		    escape(esc, sizeof esc, p, n));
+		free(p);
+	}
+}
+
+static void
+test_response(void)
+{
+	static const struct {
+		const char *in;
+		long status;		/* 0: none */
+		int mssh;
+	} t[] = {
+		{ "HTTP/1.1 101 Switching Protocols\r\n" CONN UPGR END, 101,
+		    1 },
+		{ "HTTP/1.1 101 \r\nupgrade: x, MSSH\r\n" END, 101, 1 },
+		{ "HTTP/1.1 101\r\n" UPGR END, 101, 1 },
+		{ "HTTP/1.1 101 x\r\nUpgrade: websocket\r\n" END, 101, 0 },
+		{ "HTTP/1.1 101 x\r\nX: Upgrade: mssh\r\n" END, 101, 0 },
+		{ "HTTP/1.0 200 OK\r\n" END, 200, 0 },
+		{ "HTTP/1.1 599 x\r\n" END, 599, 0 },
+		{ "HTTP/1.1 100 x\r\n" END, 100, 0 },
+		{ "HTTP/1.1 099 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1 600 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1 20 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1 2000 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1 +20 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1  200 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1\t200 x\r\n" END, 0, 0 },
+		{ "HTTP/1.1 200\tx\r\n" END, 0, 0 },
+		{ "HTTP/1.1 20\r\n" END, 0, 0 },
+		{ "HTTP/1.\xff 200 x\r\n" END, 0, 0 },
+		{ "HTTP/2.0 200 x\r\n" END, 0, 0 },
+		{ "http/1.1 200 x\r\n" END, 0, 0 },
+		{ "x\r\n" END, 0, 0 }, { "MSSH/2\r\n" END, 0, 0 },
+	};
+	struct response r;
+	const char *why;
+	char esc[100], *p;
+	size_t i, n;
+	int good, got;
+
+	for (i = 0; i < LEN(t); i++) {
+		p = exact(t[i].in, n = strlen(t[i].in));
+		good = head_take(p, n, &why) == (int)n;
+		got = response_parse(p, &r);
+		good &= t[i].status ? !got && r.status == t[i].status &&
+		    r.mssh == t[i].mssh : got == -1;
+		ok(good, "response_parse: %ld \"%s\"", t[i].status,
+		    escape(esc, sizeof esc, p, n));
+		free(p);
+	}
+	p = exact(t[0].in, strlen(t[0].in));
+	p[20] = (char)0x9b;
+	ok(!response_parse(p, &r) && !strcmp(r.line,
+	    "HTTP/1.1 101 Switchi\\x9bg Protocols"),
+	    "response_parse: its first line is printable");
+	free(p);
+}
+
+/* "addr port", or "-" */
+static const char *
+origin_str(const struct origin *o)
+{
+	static char buf[INET6_ADDRSTRLEN + 8];
+
+	if (!o->known)
+		return "-";
+	ip_str(o->ip, buf);
+	sprintf(buf + strlen(buf), " %d", o->port);
+	return buf;
+}
+
+static void
+test_origin_parse(void)
+{
+	static const struct {
+		const char *in, *want;
+	} t[] = {
+		{ "1.2.3.4", "1.2.3.4 0" }, { "1.2.3.4:5", "1.2.3.4 5" },
+		{ "1.2.3.4:65535", "1.2.3.4 65535" },
+		{ "::1", "::1 0" }, { "[::1]", "::1 0" },
+		{ "[2001:DB8::1]:47011", "2001:db8::1 47011" },
+		{ "::ffff:1.2.3.4", "1.2.3.4 0" },
+		{ "[::ffff:1.2.3.4]:9", "1.2.3.4 9" },
+		{ "1::", "1:: 0" }, { "1::1:80", "1::1:80 0" },
+		{ "1.2.3.4:_x9", "1.2.3.4 0" }, { "[::1]:_x", "::1 0" },
+		{ "", "-" }, { "unknown", "-" }, { "_hidden", "-" },
+		{ ":", "-" }, { ":1", "-" }, { "::", "-" }, { "[::]:1", "-" },
+		{ "[", "-" }, { "[]", "-" }, { "]", "-" }, { "[::1", "-" },
+		{ "::1]", "-" }, { "[::1]x", "-" }, { "[::1]:", "-" },
+		{ "[[::1]]", "-" }, { "1.2.3.4:", "-" },
+		{ "1.2.3.4:65536", "-" }, { "1.2.3.4:-1", "-" },
+		{ "1.2.3.4:1:2", "-" }, { "1.2.3.4 ", "-" },
+		{ " 1.2.3.4", "-" },
+		{ "1.2.3.4x", "-" }, { "1.2.3", "-" }, { "1.2.3.04", "-" },
+		{ "0x1.2.3.4", "-" }, { "16909060", "-" },
+		{ "1.2.3.4/32", "-" }, { "fe80::1%lo", "-" },
+		{ "localhost", "-" }, { "\"1.2.3.4\"", "-" },
+		{ "1111:2222:3333:4444:5555:6666:7777:8888:9999", "-" },
+	};
+	struct origin o;
+	char *p;
+	size_t i;
+	int r;
+
+	for (i = 0; i < LEN(t); i++) {
+		p = exact(t[i].in, strlen(t[i].in));
+		r = origin_parse(p, strlen(t[i].in), &o);
+		ok(!strcmp(origin_str(&o), t[i].want) && (r == 0) == o.known,
+		    "origin_parse \"%s\": %s", t[i].in, t[i].want);
+		free(p);
+	}
+	ok(origin_parse(rep('1', 63), 63, &o) && origin_parse(rep('[', 64), 64,
+	    &o) && origin_parse(rep(':', 1000), 1000, &o),
+	    "origin_parse: much too long");
+}
+
+/* Fronts are 10.0.0.0/8 and fd00::/8. */
+static void
+test_head_origin(void)
+{
+	static const struct {
+		const char *fields, *want;	/* NULL: refused */
+	} t[] = {
+#define X "X-Forwarded-For: "
+#define F "Forwarded: "
+		{ "", "-" }, { X "\r\n", "-" }, { F "\r\n", "-" },
+		{ X "1.2.3.4\r\n", "1.2.3.4 0" },
+		{ "x-forwarded-FOR:1.2.3.4:5\r\n", "1.2.3.4 5" },
+		{ X "9.9.9.9, 1.2.3.4\r\n", "1.2.3.4 0" },
+		{ X "9.9.9.9\r\n" X "1.2.3.4\r\n", "1.2.3.4 0" },
+		{ X "1.2.3.4, 10.0.0.1\t,10.2.2.2\r\n", "1.2.3.4 0" },
+		{ X "1.2.3.4\r\n" X "10.0.0.1\r\n" X "fd00::1\r\n",
+		    "1.2.3.4 0" },
+		{ X "10.0.0.1, 9.9.9.9, 1.2.3.4, 10.0.0.2\r\n", "1.2.3.4 0" },
+		{ X "10.0.0.1, 10.0.0.2\r\n", "10.0.0.1 0" },
+		{ X "2001:db8::1\r\n", "2001:db8::1 0" },
+		{ X ", 1.2.3.4, , 10.0.0.1,\r\n", "1.2.3.4 0" },
+		{ X "nonsense, 1.2.3.4\r\n", "1.2.3.4 0" },
+		{ X "1.2.3.4, nonsense\r\n", "-" },
+		{ X "1.2.3.4\r\n" X "unknown\r\n", "-" },
+		{ X "1.2.3.4\r\n" X "::\r\n", "-" },
+		{ X "\"1.2.3.4\"\r\n", "-" },
+		{ "X-Forwarded-Fo: 1.2.3.4\r\n", "-" },
+		{ "X_Forwarded_For: 1.2.3.4\r\n", "-" },
+		{ "X-Forwarded-For-: 1.2.3.4\r\n", "-" },
+
+		{ F "for=1.2.3.4\r\n", "1.2.3.4 0" },
+		{ F "FOR=\"1.2.3.4:5\"\r\n", "1.2.3.4 5" },
+		{ F "for=\"[2001:db8::1]:4711\"\r\n", "2001:db8::1 4711" },
+		{ F "for=[2001:db8::1]:4711\r\n", "2001:db8::1 4711" },
+		{ F "for=\"[2001:db8::1]\";proto=https;by=10.0.0.1\r\n",
+		    "2001:db8::1 0" },
+		{ F "proto=https; by=10.0.0.1 ; for=1.2.3.4\r\n", "1.2.3.4 0" },
+		{ F "for=9.9.9.9, for=1.2.3.4;by=1.1.1.1, for=10.1.1.1\r\n",
+		    "1.2.3.4 0" },
+		{ F "for=9.9.9.9\r\n" F "for=1.2.3.4\r\n", "1.2.3.4 0" },
+		{ F ";for=1.2.3.4;, ,\r\n", "1.2.3.4 0" },
+		{ F "for=1.2.3.4, for=unknown\r\n", "-" },
+		{ F "for=1.2.3.4, for=\"_gazonk\"\r\n", "-" },
+		{ F "for=1.2.3.4, proto=http\r\n", "-" },
+		{ F "for=\"1.2.3.\\4\"\r\n", "-" },
+		{ F "for=, for=\"\"\r\n", "-" },
+		{ F "xfor=1.2.3.4\r\n", "-" }, { F "by=1.2.3.4\r\n", "-" },
+		/* a Host of the client's, as its front hands it on */
+		{ F "for=1.2.3.4;host=\"x,for=6.6.6.6;y\"\r\n", "1.2.3.4 0" },
+		{ F "host=\"x;for=6.6.6.6;y\";for=1.2.3.4\r\n", "1.2.3.4 0" },
+		{ F "for=1.2.3.4;host=\"\\\",for=6.6.6.6;\\\"\"\r\n",
+		    "1.2.3.4 0" },
+		{ F "for=1.2.3.4;host=\"\\\\\"\r\n", "1.2.3.4 0" },
+		/* a field of the client's, that its front adds to */
+		{ F "for=6.6.6.6;x=\", for=1.2.3.4\r\n", NULL },
+		{ F "for=6.6.6.6;x=\", for=1.2.3.4;host=\"y\"\r\n", NULL },
+		{ F "for=6.6.6.6;x=\"\\\r\n" F "for=1.2.3.4\r\n", NULL },
+		{ F "for=\"6.6.6.6\\\", for=1.2.3.4\r\n", NULL },
+		{ F "for=6.6.6.6;for=1.2.3.4\r\n", NULL },
+		{ F "for=1.2.3.4;for=\r\n", NULL },
+		{ F "for\r\n", NULL }, { F "for =1.2.3.4\r\n", NULL },
+		{ F "=1.2.3.4\r\n", NULL }, { F "for=1.2.3.4 x\r\n", NULL },
+		{ F "for=\"1.2.3.4\"x\r\n", NULL }, { F "\"\r\n", NULL },
+		{ F "1.2.3.4\r\n", NULL }, { F "for=1.2.3.4\"\r\n", NULL },
+
+		{ X "1.2.3.4\r\n" F "for=1.2.3.4\r\n", "1.2.3.4 0" },
+		{ F "for=\"1.2.3.4:9\"\r\n" X "1.2.3.4:8, 10.0.0.1\r\n",
+		    "1.2.3.4 8" },
+		{ X "1.2.3.4\r\n" F "for=6.6.6.6\r\n", NULL },
+		{ X "1.2.3.4\r\n" F "for=unknown\r\n", NULL },
+		{ X "unknown\r\n" F "for=1.2.3.4\r\n", NULL },
+		{ X "1.2.3.4\r\n" F "\r\n", NULL },
+		{ X "nobody\r\n" F "for=unknown\r\n", "-" },
+#undef X
+#undef F
+	};
+	struct net fronts[2];
+	struct origin o;
+	const char *why;
+	char esc[120], s[512], *p;
+	size_t i, n;
+	int r, good;
+
+	if (net_parse("10.0.0.0/8", &fronts[0]) < 0 ||
+	    net_parse("fd00::/8", &fronts[1]) < 0)
+		abort();
+	for (i = 0; i < LEN(t); i++) {
+		n = snprintf(s, sizeof s, GET "%s" END, t[i].fields);
+		p = exact(s, n);
+		good = head_take(p, n, &why) == (int)n;
+		memset(&o, 1, sizeof o);
+		r = head_origin(p + sizeof GET - 1, fronts, 2, &o);
+		good &= t[i].want ? !r && !strcmp(origin_str(&o), t[i].want) :
+		    r == -1 && !o.known;
+		ok(good, "head_origin: %s \"%s\"", t[i].want ? t[i].want :
+		    "refused", escape(esc, sizeof esc, t[i].fields,
+		    strlen(t[i].fields)));
+		free(p);
+	}
+}
+
+/* As take_split(), for headers of the PROXY protocol. */
+static int
+proxy_split(const char *b, size_t n, int want, struct origin *o)
+{
+	size_t k;
+	char *p;
+	int r = 0, was = 0, good = 1;
+
+	for (k = 0; k <= n; k++, was = r) {
+		p = exact(b, k);
+		memset(o, 1, sizeof *o);
+		r = proxy_take(p, k, o);
+		free(p);
+		good &= want > 0 ? r == (k < (size_t)want ? 0 : want) :
+		    r == 0 || r == want;
+		good &= (!was || r == was) && (r > 0 || !o->known);
+	}
+	return good && r == want;
+}
+
+static void
+test_proxy_line(void)
+{
+	static const struct {
+		const char *in, *want;		/* "-": unknown, NULL: -1 */
+	} t[] = {
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nMSSH/2", "1.2.3.4 9" },
+		{ "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+		    "255.255.255.255 65535" },
+		{ "PROXY TCP6 2001:db8::1 ::1 0 0\r\n", "2001:db8::1 0" },
+		{ "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535" },
+		{ "PROXY TCP6 ::ffff:1.2.3.4 ::1 5 6\r\n", "1.2.3.4 5" },
+		{ "PROXY TCP6 :: :: 0 0\r\n", "-" },
+		{ "PROXY UNKNOWN\r\n", "-" },
+		{ "PROXY UNKNOWN 1.2.3.4 5.6.7.8 9 10\r\nx", "-" },
+		{ "PROXY UNKNOWN anything at all\r\n", "-" },
+		{ "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+		    "-" },
+		{ "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 655356\r\n",
+		    NULL },
+		{ "PROXY UNKNOWNS\r\n", NULL }, { "PROXY\r\n", NULL },
+		{ "PROXY \r\n", NULL }, { "PROXY TCP4\r\n", NULL },
+		{ "PROXY TCP4 \r\n", NULL }, { "PROXY TCP5 1.2.3.4\r\n", NULL },
+		{ "PROXY UDP4 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY tcp4 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "proxy TCP4 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ " PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY  TCP4 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP4  1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4  5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10 \r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10 11\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 \r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 65536 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 65536\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 -9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 ::1 9 10\r\n", NULL },
+		{ "PROXY TCP4 ::1 1.2.3.4 9 10\r\n", NULL },
+		{ "PROXY TCP6 1.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP6 ::1 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP6 [::1] ::1 9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7 9 10\r\n", NULL },
+		{ "PROXY TCP4 01.2.3.4 5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\r\n", NULL },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 10\rx", NULL },
+		{ "PROXY TCP4 1.2.3.4\t5.6.7.8 9 10\r\n", NULL },
+		{ "PROXY UNKNOWN \x1b[31m\r\n", NULL },
+		{ "POST / HTTP/1.1\r\n", NULL }, { "PRI ", NULL },
+		{ "GET / HTTP/1.1\r\n", NULL }, { "MSSH/2 x", NULL },
+		{ "SSH-2.0-x\r\n", NULL }, { "\x16\x03\x01", NULL },
+	};
+	struct origin o;
+	const char *end;
+	char esc[120];
+	size_t i;
+	int good;
+
+	for (i = 0; i < LEN(t); i++) {
+		end = strchr(t[i].in, '\n');
+		good = proxy_split(t[i].in, strlen(t[i].in), t[i].want ?
+		    (int)(end - t[i].in) + 1 : -1, &o);
+		ok(good && (!t[i].want || !strcmp(origin_str(&o), t[i].want)),
+		    "proxy_take: %s \"%s\"", t[i].want ? t[i].want : "refused",
+		    escape(esc, sizeof esc, t[i].in, strlen(t[i].in)));
+	}
+	ok(!proxy_take("PROXY TCP", 9, &o) &&
+	    !proxy_take("PROXY UNKNOWN\r", 14, &o),
+	    "proxy_take: half a line wants more");
+	end = cat("PROXY UNKNOWN ", rep('x', 200));
+	ok(proxy_split(end, 106, 0, &o) && proxy_split(end, 107, -1, &o),
+	    "proxy_take: 107 bytes without an end are too many");
+}
+
+static void
+test_proxy_block(void)
+{
+	static const struct {
+		int command, family, len;
+		const char *want;		/* "-": unknown, NULL: -1 */
+	} t[] = {
+		{ 0x21, 0x11, 12, "1.2.3.4 2314" },
+		{ 0x21, 0x11, 40, "1.2.3.4 2314" },
+		{ 0x21, 0x21, 36, "102:304:506:708:90a:b0c:d0e:f10 8482" },
+		{ 0x21, 0x21, 99, "102:304:506:708:90a:b0c:d0e:f10 8482" },
+		{ 0x21, 0x11, 4080, "1.2.3.4 2314" },
+		{ 0x21, 0x00, 0, "-" }, { 0x21, 0x00, 50, "-" },
+		{ 0x21, 0x01, 0, "-" }, { 0x21, 0x10, 12, "-" },
+		{ 0x21, 0x12, 12, "-" }, { 0x21, 0x22, 36, "-" },
+		{ 0x21, 0x31, 216, "-" }, { 0x21, 0x32, 217, "-" },
+		{ 0x20, 0x00, 0, "-" }, { 0x20, 0x11, 12, "-" },
+		{ 0x20, 0x11, 0, "-" }, { 0x20, 0xff, 7, "-" },
+		{ 0x21, 0x11, 11, NULL }, { 0x21, 0x11, 0, NULL },
+		{ 0x21, 0x21, 35, NULL }, { 0x21, 0x31, 215, NULL },
+		{ 0x21, 0x13, 12, NULL }, { 0x21, 0x41, 40, NULL },
+		{ 0x21, 0x1f, 12, NULL }, { 0x21, 0xf1, 12, NULL },
+		{ 0x22, 0x11, 12, NULL }, { 0x2f, 0x00, 0, NULL },
+		{ 0x11, 0x11, 12, NULL }, { 0x01, 0x11, 12, NULL },
+		{ 0x31, 0x11, 12, NULL }, { 0x21, 0x11, 4081, NULL },
+		{ 0x20, 0x00, 65535, NULL },
+	};
+	static char b[16 + 65535 + 3];
+	struct origin o;
+	size_t i, k, n;
+	int good;
+
+	memcpy(b, "\r\n\r\n\0\r\nQUIT\n", 12);
+	for (i = 16; i < sizeof b; i++)
+		b[i] = (char)(i - 15);
+	for (i = 0; i < LEN(t); i++) {
+		b[12] = (char)t[i].command;
+		b[13] = (char)t[i].family;
+		b[14] = (char)(t[i].len >> 8);
+		b[15] = (char)t[i].len;
+		n = 16 + t[i].len;
+		good = proxy_split(b, n > 5000 ? 5000 : n + 3, t[i].want ?
+		    (int)n : -1, &o);
+		ok(good && (!t[i].want || !strcmp(origin_str(&o), t[i].want)),
+		    "proxy_take: %x %x %d: %s", t[i].command, t[i].family,
+		    t[i].len, t[i].want ? t[i].want : "refused");
+	}
+	b[12] = 0x21, b[13] = 0x11, b[14] = 0, b[15] = 12;
+	for (i = 0, good = 1; i < 12; i++) {
+		b[i] ^= 0x20;
+		for (k = 0; k < 28; k++)
+			good &= proxy_take(b, k, &o) == (k <= i ? 0 : -1);
+		b[i] ^= 0x20;
+	}
+	ok(good, "proxy_take: another signature");
+	memset(b + 16, 0, 36);
+	b[13] = 0x21, b[15] = 36;
+	ok(proxy_take(b, 52, &o) == 52 && !o.known,
+	    "proxy_take: the address :: is nobody's");
+}
+
 int
 main(void)
 {
@@ -1189,6 +1904,15 @@ main(void)
 	test_quote();
 	test_conf();
 	test_ssh_opts();
+	test_net();
+	test_head_take();
+	test_fields();
+	test_request();
+	test_response();
+	test_origin_parse();
+	test_head_origin();
+	test_proxy_line();
+	test_proxy_block();
 	printf("1..%d\n", count);
 	return failed != 0;
 }
