@@ -519,6 +519,276 @@ fuzz_option(char *s, size_t n, unsigned knob)
 	assert(ssh_takes_next(s) == (k == n - 1));
 }
 
+/* What is known of a prefix stays: it wants more, or says the same. */
+static void
+head_prefix(const char *b, size_t k, int whole)
+{
+	const char *why = NULL;
+	char *p = copy(b, k, 0);
+	int r = head_take(p, k, &why);
+
+	if (whole > 0)
+		assert(r == (k < (size_t)whole ? 0 : whole));
+	else
+		assert(!r || r == whole);
+	free(p);
+}
+
+/* Each field of a head is a slice of its own line, without blanks around. */
+static void
+head_fields(const char *b, int used, const char *s)
+{
+	struct field f;
+	const char *at = s;
+
+	while (field_next(&s, &f)) {
+		assert(f.name == at && f.name_len && f.value > f.name);
+		assert(f.name[f.name_len] == ':' && is_tchar(*f.name));
+		assert(f.value + f.len + 2 <= s && s[-1] == '\n');
+		assert(!memchr(f.name, '\r', f.value + f.len - f.name));
+		assert(!f.len || (!strchr(" \t", *f.value) &&
+		    !strchr(" \t", f.value[f.len - 1])));
+		at = s;
+	}
+	assert(at == b + used - 2);
+}
+
+static void
+fuzz_head(const char *b, size_t n, unsigned knob)
+{
+	const char *why = NULL;
+	int r = head_take(b, n, &why), i;
+	char *p;
+
+	assert(r >= -2 && r <= (int)n && r <= HEAD_LEN);
+	assert(r || n < HEAD_LEN);
+	assert(r > 0 || (why && *why));
+	head_prefix(b, size_of(knob, n), r);
+	if (r <= 0)
+		return;
+	assert(r >= 5 && !memcmp(b + r - 4, "\r\n\r\n", 4));
+	for (i = 0; i < r; i++) {
+		assert(b[i] < 0 || b[i] >= ' ' || strchr("\t\r\n", b[i]));
+		assert(b[i] && (b[i] == '\r') == (b[i + 1 < r ? i + 1 : i] ==
+		    '\n' && b[i] != '\n'));
+		if (b[i] == '\n' && i + 2 < r)
+			assert(is_tchar((unsigned char)b[i + 1]) ||
+			    i + 3 == r);
+	}
+	head_prefix(b, r - 1, r);
+	head_prefix(b, r, r);
+	p = copy(b, r, 0);
+	head_fields(p, r, strchr(p, '\n') + 1);
+	free(p);
+}
+
+/* Behind a first line of ours: what needs a whole head.  Returns that, which
+ * ends where its block of memory does, or NULL. */
+static char *
+head_behind(const char *line, const char *b, size_t n)
+{
+	const char *why;
+	size_t k = strlen(line);
+	char *p = malloc(n + k + 1), *q = NULL;
+	int r;
+
+	assert(p);
+	memcpy(p, line, k);
+	memcpy(p + k, b, n);
+	if ((r = head_take(p, n + k, &why)) > 0)
+		q = copy(p, r, 0);
+	free(p);
+	return q;
+}
+
+/* Has the head a field with that in it?  Both in lower case, roughly. */
+static int
+mentions(const char *head, const char *end, const char *what)
+{
+	size_t n = strlen(what), i;
+
+	for (; head + n <= end; head++) {
+		for (i = 0; i < n && fold(head[i], 0) == what[i];)
+			i++;
+		if (i == n)
+			return 1;
+	}
+	return 0;
+}
+
+static void
+fuzz_request(const char *b, size_t n, unsigned knob)
+{
+	static const char *const lines[] = { "", "GET / HTTP/1.1\r\n",
+	    "GET /healthz HTTP/1.1\r\nHost: x\r\n", "GET ",
+	    "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n" };
+	char *p = head_behind(lines[knob % LEN(lines)], b, n);
+	const char *end;
+	struct request q;
+
+	if (!p)
+		return;
+	request_parse(p, &q);
+	for (end = q.fields; *end != '\r'; end = strchr(end, '\n') + 1)
+		;
+	assert(q.fields == strchr(p, '\n') + 1);
+	assert(q.status == 101 || q.status == 200 || q.status == 400 ||
+	    q.status == 426 || q.status == 505);
+	assert(q.status < 400 || (q.why && *q.why));
+	assert(q.head == !memcmp(p, "HEAD ", 5));
+	if (q.status == 101) {
+		assert(!memcmp(p, "GET ", 4) && !memcmp(q.fields - 11,
+		    " HTTP/1.", 8) && q.fields[-3] != '0');
+		assert(mentions(p, end, "\nhost:"));
+		assert(mentions(p, end, "\nupgrade:"));
+		assert(mentions(p, end, "\nconnection:"));
+		assert(!mentions(p, end, "\ntransfer-encoding:"));
+		assert(!mentions(p, end, "\ncontent-length:") ||
+		    mentions(p, end, "0\r") || mentions(p, end, "0 ") ||
+		    mentions(p, end, "0\t"));
+	}
+	if (q.status == 200)
+		assert(!memcmp(p + 3 + q.head, " /healthz HTTP/1.", 17));
+	free(p);
+}
+
+static void
+fuzz_response(const char *b, size_t n, unsigned knob)
+{
+	static const char *const lines[] = { "", "HTTP/1.1 101 x\r\n",
+	    "HTTP/1." };
+	char *p = head_behind(lines[knob % LEN(lines)], b, n), *s;
+	struct response r;
+
+	if (!p)
+		return;
+	if (response_parse(p, &r) == 0) {
+		assert(r.status >= 100 && r.status <= 599);
+		assert(r.status == strtol(p + 9, NULL, 10));
+		assert(!memcmp(p, "HTTP/1.", 7));
+		assert(strlen(r.line) < sizeof r.line);
+		for (s = r.line; *s; s++)
+			assert(*s >= ' ' && *s <= '~');
+	}
+	free(p);
+}
+
+/* An address, or nothing is known; ADDR/BITS has what begins with it. */
+static void
+fuzz_net(char *s, size_t n, unsigned knob)
+{
+	struct net net;
+	struct origin o;
+	unsigned char ip[16];
+	char *p = copy(s, n, 0);
+	int bit, r;
+
+	r = origin_parse(p, n, &o);
+	assert(r == (o.known ? 0 : -1));
+	assert(o.known || !o.port);
+	free(p);
+	if (net_parse(s, &net) < 0)
+		return;
+	assert(net.bits >= 0 && net.bits <= 128);
+	assert(strspn(s, "0123456789abcdefABCDEF:./") == n);
+	memcpy(ip, net.ip, 16);
+	assert(net_has(&net, ip));
+	bit = knob & 127;
+	ip[bit / 8] ^= 0x80 >> bit % 8;
+	assert(net_has(&net, ip) == (bit >= net.bits));
+}
+
+/* Fields of a front: fronts are what begins with knob's bits.  Whoever comes
+ * out of it stands there, and is no front unless all of them are; a front's
+ * own word behind all else is the one that counts. */
+static void
+fuzz_origin(const char *b, size_t n, unsigned knob)
+{
+	static const char *const last[] = { "X-Forwarded-For: 192.0.2.77\r\n",
+	    "Forwarded: for=\"[2001:db8::77]:7\";host=\"a,b;c\"\r\n" };
+	struct net fronts[2];
+	struct origin o, two;
+	const char *f, *end;
+	char *p = head_behind("GET / HTTP/1.1\r\n", b, n), *q;
+	char line[INET6_ADDRSTRLEN];
+	int r, nfronts = knob & 3, more = knob >> 2 & 1;
+	size_t k;
+
+	if (!p)
+		return;
+	assert(net_parse("10.0.0.0/8", &fronts[0]) == 0);
+	assert(net_parse("::1", &fronts[1]) == 0);
+	nfronts = nfronts > 2 ? 2 : nfronts;
+	f = p + 16;
+	r = head_origin(f, fronts, nfronts, &o);
+	assert(r == 0 || r == -1);
+	assert(r == 0 || !o.known);
+	for (end = f; *end != '\r'; end = strchr(end, '\n') + 1)
+		;
+	if (o.known)
+		assert(mentions(f - 1, end, "\nx-forwarded-for:") ||
+		    mentions(f - 1, end, "\nforwarded:"));
+	if (o.known && !memcmp(o.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) &&
+	    inet_ntop(AF_INET, o.ip + 12, line, sizeof line))
+		assert(mentions(f, end, line) || mentions(f, end, "::") ||
+		    mentions(f, end, ":ffff:"));
+	/* the front adds a line of its own */
+	k = strlen(last[more]);
+	q = malloc(end - f + k + 2);
+	assert(q);
+	memcpy(q, f, end - f);
+	memcpy(q + (end - f), last[more], k);
+	memcpy(q + (end - f) + k, "\r\n", 2);
+	if (end - f + k + 2 + 16 <= HEAD_LEN &&
+	    head_origin(q, fronts, nfronts, &two) == 0)
+		assert(two.known && two.ip[0] == (more ? 0x20 : 0) &&
+		    two.ip[15] == (more ? 0x77 : 77));
+	free(q);
+	free(p);
+}
+
+/* Nothing is known but by a whole header, and a prefix of that wants more. */
+static void
+fuzz_proxy(const char *b, size_t n, unsigned knob)
+{
+	static const char sig[] = "\r\n\r\n\0\r\nQUIT\n\x21";
+	size_t k;
+	struct origin o;
+	char *all = malloc(n + 13), *p;
+	int r, part;
+
+	assert(all);
+	k = knob & 1 ? 13 : 0;		/* version 2, by far most of it */
+	memcpy(all, sig, k);
+	memcpy(all + k, b, n);
+	n += k;
+	p = copy(all, n, 0);
+	r = proxy_take(p, n, &o);
+	free(p);
+	assert(r >= -1 && r <= (int)n && r <= HEAD_LEN);
+	assert(r > 0 || !o.known);
+	assert(o.known || !o.port);
+	k = size_of(knob, n);
+	p = copy(all, k, 0);
+	part = proxy_take(p, k, &o);
+	free(p);
+	if (r > 0)
+		assert(part == (k < (size_t)r ? 0 : r));
+	else
+		assert(!part || part == r);
+	if (r > 0 && *all == 'P') {
+		assert(r <= 107 && !memcmp(all + r - 2, "\r\n", 2));
+		assert(!memcmp(all, "PROXY ", 6));
+	} else if (r > 0)
+		assert(r >= 16 && !memcmp(all, sig, 12));
+	if (r > 0) {
+		p = copy(all, r - 1, 0);
+		assert(!proxy_take(p, r - 1, &o) && !o.known);
+		free(p);
+	}
+	free(all);
+}
+
 static const struct {
 	void (*bytes)(const char *, size_t, unsigned knob);
 	void (*string)(char *, size_t, unsigned knob);
@@ -544,6 +814,12 @@ static const struct {
 	{ fuzz_hash, NULL },
 	{ NULL, fuzz_proof },
 	{ NULL, fuzz_option },		/* u */
+	{ fuzz_head, NULL },
+	{ fuzz_request, NULL },
+	{ fuzz_response, NULL },	/* x */
+	{ NULL, fuzz_net },
+	{ fuzz_origin, NULL },
+	{ fuzz_proxy, NULL },		/* { */
 };
 
 int
