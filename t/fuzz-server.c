@@ -8,10 +8,11 @@
  * An input is a program.  Its first byte says how the server is started; then
  * come steps of two bytes: what is done, and by which of the guests or with
  * which of the variants.  Guests are agents, clients and strangers at the
- * other ends of socket pairs.  A watcher of ours runs the program, a step for
- * each turn of the real loop (or several, where the step says so), so the
- * server sees all of it as it would see the network.  The clock stands still
- * but for the steps that move it, and nothing sleeps.
+ * other ends of socket pairs; some come through a front, with a PROXY header
+ * or an HTTP Upgrade before what they say.  A watcher of ours runs the
+ * program, a step for each turn of the real loop (or several, where the step
+ * says so), so the server sees all of it as it would see the network.  The
+ * clock stands still but for the steps that move it, and nothing sleeps.
  *
  * After each turn the server's lists and counters are compared with its
  * connections.  In the end the guests leave, time passes, and nobody may be
@@ -50,6 +51,10 @@ static struct guest {
 	int dead;			/* for TCP: it acknowledges nothing */
 	int key;			/* in secrets[], -1: none */
 	int proved;			/* that it has it */
+	int refused;			/* its front's words are no good */
+	int web;			/* HTTP, no 101 yet */
+	size_t nfront;			/* bytes of its front, still to send */
+	unsigned char from[16];		/* who it is to the server */
 	size_t nsent, ngot, npending;
 	unsigned char sent[LOG], got[LOG];
 	char pending[512];		/* the second half of a line */
@@ -270,14 +275,22 @@ static struct guest *
 come(void)
 {
 	struct guest *g = &guests[nguests];
-	int p[2];
+	struct sockaddr_storage ss;
+	socklen_t len;
+	struct peer p;
+	int s[2];
 
 	if (nguests == GUESTS || !nlisten)
 		return NULL;
-	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p) == 0);
-	g->fd = p[0];
-	g->theirs = p[1];
-	g->shut = g->dead = g->proved = 0;
+	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) == 0);
+	g->fd = s[0];
+	g->theirs = s[1];
+	g->shut = g->dead = g->proved = g->web = 0;
+	g->refused = cfg.proxied;
+	address(nguests, (struct sockaddr *)&ss, &len);
+	peer_set(&p, &ss);
+	memcpy(g->from, p.ip, sizeof g->from);
+	g->nfront = 0;
 	g->key = -1;
 	g->nsent = g->ngot = g->npending = 0;
 	nguests++;
@@ -302,25 +315,34 @@ leave(struct guest *g)
 static void
 put(struct guest *g, const void *b, size_t n)
 {
+	size_t skip;
 	ssize_t r;
 
 	if (!n || g->fd < 0 || g->shut || n > LOG - g->nsent)
 		return;
 	if ((r = send(g->fd, b, n, MSG_NOSIGNAL)) <= 0)
 		return;
-	memcpy(g->sent + g->nsent, b, r);
-	g->nsent += r;
+	skip = (size_t)r < g->nfront ? (size_t)r : g->nfront;
+	g->nfront -= skip;
+	memcpy(g->sent + g->nsent, (const char *)b + skip, r - skip);
+	g->nsent += r - skip;
 }
 
 /* The second half is sent when the guest does something again. */
 static void
+put_two(struct guest *g, const char *b, size_t n, int in_two)
+{
+	size_t k = in_two ? n / 2 : n;
+
+	put(g, b, k);
+	memcpy(g->pending, b + k, n - k);
+	g->npending = n - k;
+}
+
+static void
 put_line(struct guest *g, const char *line, int in_two)
 {
-	size_t n = strlen(line), k = in_two ? n / 2 : n;
-
-	put(g, line, k);
-	memcpy(g->pending, line + k, n - k);
-	g->npending = n - k;
+	put_two(g, line, strlen(line), in_two);
 }
 
 static void
@@ -330,9 +352,13 @@ put_rest(struct guest *g)
 	g->npending = 0;
 }
 
+static const char switching[] = "HTTP/1.1 101 Switching Protocols\r\n"
+    "Connection: Upgrade\r\nUpgrade: mssh\r\n\r\n";
+
 static size_t
 take(struct guest *g, size_t most)
 {
+	const size_t k = sizeof switching - 1;
 	ssize_t n = 0;
 
 	if (most > LOG - g->ngot)
@@ -340,6 +366,10 @@ take(struct guest *g, size_t most)
 	if (g->fd >= 0 && most &&
 	    (n = recv(g->fd, g->got + g->ngot, most, 0)) > 0)
 		g->ngot += n;
+	if (g->web && g->ngot >= k && !memcmp(g->got, switching, k)) {
+		g->web = 0;
+		memmove(g->got, g->got + k, g->ngot -= k);
+	}
 	return n > 0 ? n : 0;
 }
 
@@ -361,6 +391,126 @@ take_all(void)
 			if (p[i].revents)
 				n += take(&guests[i], LOG);
 	return n;
+}
+
+/* fronts */
+
+/* Claims to be 198.51.100.1 or 2001:db8::1, with the guest's own port, or says
+ * nothing about it.  1: it claims something. */
+static int
+proxy_header(int i, unsigned how, char *b, size_t *n, unsigned char ip[16])
+{
+	static const char *const lines[] = {
+		"PROXY TCP4 198.51.100.1 192.0.2.1 %d 1\r\n",
+		"PROXY TCP6 2001:db8::1 ::1 %d 1\r\n",
+		"PROXY UNKNOWN\r\n", "PROXY TCP4 198.51.100.1\r\n" };
+	static const unsigned char kinds[] = { 0x11, 0x21, 0x00 };
+	const int v6 = how == 2 || how == 5;
+	struct origin o;
+
+	memset(b, 0, 80);
+	assert(!origin_parse("198.51.100.1", 12, &o));
+	if (v6)
+		assert(!origin_parse("2001:db8::1", 11, &o));
+	memcpy(ip, o.ip, 16);
+	if (how < 4 || how == 7) {
+		*n = sprintf(b, lines[how < 4 ? how - 1 : 3], 1 + i);
+		return how < 3;
+	}
+	memcpy(b, "\r\n\r\n\0\r\nQUIT\n", 12);
+	b[12] = how == 6 ? 0x20 : 0x21;
+	b[13] = kinds[how - 4];
+	b[15] = how == 4 ? 12 : how == 5 ? 36 : 0;
+	memcpy(b + 16, o.ip + (v6 ? 0 : 12), v6 ? 16 : 4);
+	b[how == 4 ? 25 : 49] = 1 + i;
+	*n = 16 + b[15];
+	return how < 6;
+}
+
+/* Likewise, as 203.0.113.1 or 2001:db8:1::1. */
+static int
+http_head(int i, unsigned how, char *b, size_t *n, unsigned char ip[16])
+{
+	const char *path = how == 6 ? "/healthz" : "/x";
+	char p[8], f[160] = "";
+	struct origin o;
+
+	assert(!origin_parse("203.0.113.1", 11, &o));
+	snprintf(p, sizeof p, "%d", 1 + i);
+	if (how == 3)
+		assert(!origin_parse("2001:db8:1::1", 13, &o));
+	memcpy(ip, o.ip, 16);
+	if (how == 3 || how == 5)
+		snprintf(f, sizeof f, "Forwarded: for=6.6.6.6, for=\"[2001:db8:"
+		    "1::1]:%s\";host=\",for=6.6.6.6:1;\"\r\n", p);
+	if (how == 4)
+		snprintf(f, sizeof f, "Forwarded: for=\"203.0.113.1\"\r\n");
+	if (how == 2 || how == 4 || how == 5 || how == 7)
+		snprintf(f + strlen(f), sizeof f - strlen(f), "X-Forwarded-For:"
+		    " %s203.0.113.1:%s\r\n", how == 7 ? "6.6.6.6:9, " : "", p);
+	*n = sprintf(b, "GET %s HTTP/1.1\r\nHost: x\r\n%s%s\r\n", path, f,
+	    how == 6 ? "" : "Connection: Upgrade\r\nUpgrade: mssh\r\n");
+	return how > 1 && how != 6;
+}
+
+static int
+is_trusted(const unsigned char ip[16])
+{
+	int i;
+
+	for (i = 0; i < cfg.ntrusted; i++)
+		if (net_has(&cfg.trusted[i], ip))
+			return 1;
+	return 0;
+}
+
+/* how: 0 to 2 PROXY, 3 to 5 HTTP, 6 in two.  1: all of it was sent. */
+static int
+put_front(struct guest *g, unsigned how)
+{
+	unsigned proxy = how & 7, http = how >> 3 & 7;
+	unsigned char ip[16];
+	char b[512];
+	size_t n = 0, k = 0;
+
+	if (g->fd < 0 || g->nsent || g->web || g->npending || g->shut)
+		return 0;
+	g->refused = cfg.proxied && (!is_trusted(g->from) || !proxy);
+	if (proxy) {
+		g->refused |= !cfg.proxied || proxy == 7;
+		if (proxy_header(number(g), proxy, b, &n, ip) && !g->refused)
+			memcpy(g->from, ip, sizeof ip);
+	}
+	if (http) {
+		if (http_head(number(g), http, b + n, &k, ip) && !g->refused &&
+		    is_trusted(g->from)) {
+			g->refused = http == 5;
+			memcpy(g->from, ip, sizeof ip);
+		}
+		g->refused |= http == 6;
+		g->web = http != 6;
+	}
+	g->nfront = n + k;
+	put_two(g, b, n + k, how & 64);
+	return !(how & 64);
+}
+
+/* Some are fronts, and all have to come through one, as the input says; before
+ * anybody has come. */
+static void
+hire(unsigned how)
+{
+	static const char *const nets[] = { "192.0.2.1", "192.0.2.0/24",
+	    "2000::/16" };
+	unsigned i;
+
+	if (nguests)
+		return;
+	cfg.proxied = how & 1;
+	cfg.ntrusted = 0;
+	for (i = 0; i < LEN(nets); i++)
+		if (how & 2 << i)
+			net_parse(nets[i], &cfg.trusted[cfg.ntrusted++]);
 }
 
 /* Bytes that tell whose they are, and which. */
@@ -413,6 +563,8 @@ hello_of(const struct guest *g, struct hello *h)
 	char line[LINE_LEN];
 	const char *why;
 
+	if (g->refused)
+		return -1;
 	return line_take((const char *)g->sent, g->nsent, line) > 0 ?
 	    hello_parse(line, h, &why) : -1;
 }
@@ -493,9 +645,14 @@ check_conn(const struct conn *c)
 	assert(c->io.added && c->io.fd >= 0);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
 	    (c->version == 1 && (c->phase == PARKED || c->phase == CLAIM)));
-	assert((c->in == &strangers) == (c->phase == HELLO ||
-	    c->phase == PROOF));
-	assert(c->in != &strangers || startups[c->copied]);
+	assert((c->in == &strangers) == (c->phase == FRONT ||
+	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF));
+	assert(c->phase != FRONT || (cfg.proxied && !c->web));
+	assert(c->phase != HEAD || !c->web);
+	if (c->in == &strangers)
+		assert(startups[c->copied] && c->copied == door_of(&c->peer));
+	else if (c->phase != LINGER)
+		assert(!memcmp(c->peer.ip, guests[c->peer.port - 1].from, 16));
 	assert(!c->agent || c->phase == PARKED || c->phase == CALLED ||
 	    c->phase == RELAY || c->phase == LINGER);
 	assert(session == (c->half && c->half->to));
@@ -567,7 +724,7 @@ check_key(const struct key *k)
 static void
 check(void)
 {
-	int i, n[RELAY + 1] = { 0 }, all = 0, sum = 0;
+	int i, n[RELAY + 1] = { 0 }, all = 0, sum = 0, fronts = 0;
 	struct node *p;
 	struct conn *c;
 	struct key *k;
@@ -576,11 +733,13 @@ check(void)
 	for (i = 0; i < nwatched; i++)
 		if ((c = conn_of(i))) {
 			check_conn(c);
+			fronts += c->in == &strangers && c->copied == SOURCES;
 			n[c->phase]++;
 			all++;
 		}
 	assert(nconns == all && nwaiting == n[WAITING]);
-	assert(strangers.n == n[HELLO] + n[PROOF]);
+	assert(strangers.n == n[FRONT] + n[HELLO] + n[HEAD] + n[PROOF]);
+	assert(startups[SOURCES] == fronts);
 	assert(2 * live.n == n[RELAY] && n[CALLED] == n[PAIRED]);
 	check_list(&strangers);
 	check_list(&live);
@@ -660,10 +819,13 @@ static struct guest *
 caller(const char *line)
 {
 	char w[LINE_LEN];
+	struct origin o;
 	long port;
 
 	assert(word_get(line, "from", w, sizeof w) > 0 && strrchr(w, ':'));
 	assert(num_parse(strrchr(w, ':') + 1, 1, nguests, &port) == 0);
+	assert(!origin_parse(w, strlen(w), &o));
+	assert(!memcmp(o.ip, guests[port - 1].from, 16));
 	return &guests[port - 1];
 }
 
@@ -749,9 +911,16 @@ check_guest(const struct guest *g, int whole)
 
 	if (hello_of(g, &h) < 0) {
 		assert(seems(g->got, g->ngot, "ERROR") ||
-		    seems(g->got, g->ngot, "HTTP/1.1 ") ||
+		    (seems(g->got, g->ngot, "HTTP/1.1 ") &&
+		    (g->ngot < 10 || !g->refused || g->got[9] != '1')) ||
 		    seems(g->got, g->ngot, "SSH-2.0-mssh\r\n") ||
 		    seems(g->got, g->ngot, "\x15\x03\x01"));
+		return;
+	}
+	if (g->web) {
+		assert(seems(g->got, g->ngot, switching) ||
+		    seems(g->got, g->ngot, "HTTP/1.1 408") ||
+		    seems(g->got, g->ngot, "ERROR"));
 		return;
 	}
 	if (cfg.keys && seems(g->got, g->ngot, "CHALLENGE "))
@@ -828,14 +997,17 @@ step(unsigned what, unsigned with)
 		no_memory_in = how & 1 ? 0 : 1 + (with & 7);
 		break;
 	case 1:
-		come();
+		if ((g = come()) && with & 128)
+			put_front(g, next_byte());
 		break;
 	case 2:
-		if ((g = come()))
+		if ((g = come()) && (!(with & 128) ||
+		    put_front(g, next_byte())))
 			put_hello(g, with & 3, next_byte());
 		break;
 	case 4:
-		put_hello(g, how, next_byte());
+		if (!(with & 128) || put_front(g, next_byte()))
+			put_hello(g, how, next_byte());
 		break;
 	case 5:
 		put_proof(g, how);
@@ -877,6 +1049,8 @@ step(unsigned what, unsigned with)
 	default:
 		if (how == 15)
 			on_term(SIGTERM);
+		else
+			hire(how);
 	}
 }
 
@@ -1013,7 +1187,7 @@ forget_keys(void)
 static void
 clean_up(void)
 {
-	static const uint16_t none[SOURCES];
+	static const uint16_t none[SOURCES + 1];
 	struct conn *c;
 	int i;
 
