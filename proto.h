@@ -1366,7 +1366,7 @@ request_parse(const char *b, struct request *q)
 		s++;
 	method = s - b;
 	get = method == 3 && !memcmp(b, "GET", 3);
-	q->head = method == 4 && !memcmp(b, "HEAD", 4);
+	q->head = !memcmp(b, "HEAD ", 5);
 	if (!method || *s != ' ')
 		return;
 	for (t = ++s; *s > ' ' && *s <= '~';)
@@ -1455,7 +1455,8 @@ response_take(const char *b, size_t n, struct response *r)
 	}
 	if (end != line || !n)
 		return n < HEAD_LEN ? 0 : -1;
-	if (strlen(r->line) < 12 || r->line[8] != ' ' ||
+	if (strlen(r->line) < 12 || r->line[7] < '0' || r->line[7] > '9' ||
+	    r->line[8] != ' ' ||
 	    (r->line[12] && r->line[12] != ' '))
 		return -1;
 	memcpy(num, r->line + 9, 3);

@@ -657,12 +657,23 @@ fuzz_response(const char *b, size_t n, unsigned knob)
 {
 	static const char *const lines[] = { "", "HTTP/1.1 101 x\r\n",
 	    "HTTP/1." };
-	char *p = head_behind(lines[knob % LEN(lines)], b, n), *s;
+	size_t k = strlen(lines[knob % LEN(lines)]);
+	char *p = malloc(n + k + 1), *q, *s;
 	struct response r;
+	int got, i;
 
-	if (!p)
-		return;
-	if (response_parse(p, &r) == 0) {
+	assert(p);
+	memcpy(p, lines[knob % LEN(lines)], k);
+	memcpy(p + k, b, n);
+	q = copy(p, n + k, 0);
+	free(p);
+	p = q;
+	got = response_take(p, n + k, &r);
+	assert(got <= (int)(n + k));
+	if (got > 0) {
+		for (i = 1; i < got; i *= 2)
+			assert(response_take(p, got - i, &r) == 0);
+		assert(response_take(p, got, &r) == got);
 		assert(r.status >= 100 && r.status <= 599);
 		assert(r.status == strtol(p + 9, NULL, 10));
 		assert(!memcmp(p, "HTTP/1.", 7));
