@@ -123,6 +123,15 @@ ok 'an invalid node id is refused' refused agent 'a b' --server x
 ok 'an option without its value is refused' refused server --port
 ok 'a port that is no number is refused' refused server --port 84x3
 ok 'an agent without a server is refused' refused agent home
+ok '--user is refused for the server' refuses 'a user of its own' \
+    server --user nobody
+ok 'and for the agent' refuses 'a user of its own' agent --server x \
+    --user=nobody
+for l in /run/mssh/sock unix:/run/sock unix:/run/systemd/sock \
+    unix:/run/mssh/ unix:/run/mssh/.. unix:/run/mssh/a/b '1 2'; do
+	ok "--listen $l is refused" refuses unix:/run/mssh/NAME \
+	    server --listen "$l"
+done
 ok 'no systemctl: said' no_systemctl
 ok 'not root: said' not_root
 ok 'nothing was written so far' [ ! -e "$D" ]
@@ -144,6 +153,11 @@ ok 'a low port gets its capability' grep -q \
 ok 'the stop timeout follows --drain' grep -q '^TimeoutStopSec=610$' "$conf"
 ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a second run changes nothing' again server --port=443 --drain=600
+
+no_line()		# REGEX FILE
+{
+	[ -e "$2" ] && ! grep -qx "$1" "$2"
+}
 
 # With the socket enabled: in $D, so that nothing of it is left after.
 with_socket()
@@ -174,6 +188,17 @@ ok 'a path with a % is refused' refused agent --server a --key=/etc/%n
 ok 'setup agent@key' set_up agent@key --server example.net --key=/etc/k
 ok 'it gets its own' arrives mssh-agent@key AGENT_OPTS --server example.net \
     --key=/run/credentials/mssh-agent@key.service/key
+
+# The unit's own folder, and no network, since the server opens no port.
+ok 'setup server --listen' set_up server --listen unix:/run/mssh/sock \
+    --listen=unix:/run/mssh/sock2 --trusted unix
+ok 'it is stored' arrives mssh-server SERVER_OPTS \
+    --listen unix:/run/mssh/sock --listen=unix:/run/mssh/sock2 --trusted unix
+ok 'its folder is made' grep -qx RuntimeDirectory=mssh "$conf"
+ok 'there is no network' grep -qx PrivateNetwork=yes "$conf"
+ok 'that server unit is valid' root_verified mssh-server.service
+ok 'a port beside it' set_up server --listen unix:/run/mssh/sock --port 8443
+ok 'needs one' no_line PrivateNetwork=yes "$conf"
 
 ok 'setup agent' set_up agent home --server example.org
 ok 'the agent is enabled' enabled mssh-agent.service
@@ -544,6 +569,27 @@ alone()
 	    inside systemctl --quiet disable mssh-server.socket
 }
 
+# A socket that everybody gets to, and a server without a network.
+by_path()
+{
+	inside systemctl stop mssh-server.socket
+	up_setup server --listen unix:/run/mssh/sock --trusted unix &&
+	    shows mssh-server.service PrivateNetwork yes &&
+	    wait_for 10 ask_path && inside systemctl restart \
+	    mssh-server.service && wait_for 10 ask_path &&
+	    inside systemctl stop mssh-server.service &&
+	    ! inside test -e /run/mssh
+}
+
+ask_path()
+{
+	inside setpriv --reuid=65534 --regid=65534 --clear-groups \
+	    perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(
+	    Peer => "/run/mssh/sock") or exit 1;
+	    print $s "MSSH/2 client nobody\n"; print <$s>' |
+	    grep '^ERROR offline '
+}
+
 # The log is what the fake was given.
 delivered()
 {
@@ -593,6 +639,7 @@ real()
 	    'confined by seccomp and Landlock' | wc -l)" -ge 2 ]
 	ok 'the socket unit starts the server' activated
 	ok 'and then it needs no network of its own' alone
+	ok 'a server on a Unix socket only' by_path
 	ok 'hostile arguments arrive as they were' delivered
 	ok 'exit 2 is not tried again' failed_once
 }

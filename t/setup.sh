@@ -31,6 +31,19 @@ refused()
 	    state | cmp - "$T/before"
 }
 
+told()			# TEXT
+{
+	grep -F -e "$1" "$T/said"
+}
+
+# refuses TEXT ARGS...: for that reason
+refuses()
+{
+	why=$1
+	shift
+	refused "$@" && told "$why"
+}
+
 # usage_rc RC ARGS...
 usage_rc()
 {
