@@ -80,7 +80,7 @@ done
 ok 'both agent units have the same sandbox' same_sandbox
 ok 'ExecStart= is as make install expects it' paths
 ok 'shellcheck' shellcheck -x -s sh -e SC2317 systemd/setup \
-    t/60-systemd.t
+    t/60-systemd.t t/62-setup-front.t
 
 # ---- setup, on a root of its own
 
