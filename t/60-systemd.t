@@ -200,6 +200,46 @@ ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a port beside it' set_up server --listen unix:/run/mssh/sock --port 8443
 ok 'needs one' no_line PrivateNetwork=yes "$conf"
 
+copies()		# NAME...: those and no others, of /x/NAME
+{
+	printf 'LoadCredential=%s\n' "$@" | sed 's,=\(.*\),=\1:/x/\1,' \
+	    >"$T/want"
+	grep '^LoadCredential=' "$drop_in" | diff "$T/want" -
+}
+cred=/run/credentials/mssh-agent.service
+ok 'setup agent with files' set_up agent home --server tls://example.org \
+    --cafile /x/cafile --cert=/x/cert --certkey /x/certkey --key=/x/key \
+    --ping 20 --allow --key
+ok 'it gets copies' arrives mssh-agent AGENT_OPTS --server tls://example.org \
+    --cafile $cred/cafile --cert=$cred/cert --certkey $cred/certkey \
+    --key=$cred/key --ping 20 --allow --key
+ok 'of those files' copies key cafile cert certkey
+ok 'that agent unit is valid' root_verified mssh-agent.service
+ok 'a relative path is refused' refuses 'begins with /' agent --server x \
+    --cafile ca.pem
+ok 'setup agent --cert' set_up agent home --server x --cert /x/cert
+ok 'needs that copy only' copies cert
+
+url='http://joe:p$w"d@proxy.example.net:1080'
+env_file=$D/etc/default/mssh-agent
+ok 'setup agent, a proxy with a password' set_up agent home \
+    --proxy http://first --server example.org "--proxy=$url"
+ok 'keeps it from the arguments' arrives mssh-agent AGENT_OPTS \
+    --server example.org
+ok 'has it in the environment' grep -Fx \
+    'MSSH_PROXY="http://joe:p\$w\"d@proxy.example.net:1080"' "$env_file"
+ok 'for root only' mode_is 600 "$env_file"
+ok 'a second run changes nothing' again agent home --proxy http://first \
+    --server example.org --proxy "$url"
+ok 'setup agent, a proxy without' set_up agent home --server example.org \
+    --proxy http://proxy.example.net:1080 --connect 'nc %h %p'
+ok 'is an argument like others' arrives mssh-agent AGENT_OPTS \
+    --server example.org --proxy http://proxy.example.net:1080 \
+    --connect 'nc %h %p'
+ok 'and the password is gone' no_line 'MSSH_PROXY=.*' "$env_file"
+ok 'but where the old file is, for root only' mode_is 600 "$env_file.old"
+ok 'all can read the new one' mode_is 644 "$env_file"
+
 ok 'setup agent' set_up agent home --server example.org
 ok 'the agent is enabled' enabled mssh-agent.service
 ok 'its node id is stored' arrives mssh-agent AGENT_NODE home
@@ -569,6 +609,33 @@ alone()
 	    inside systemctl --quiet disable mssh-server.socket
 }
 
+# TLS is the work of a process that the agent starts in its sandbox; here the
+# server's end of it is socat.
+with_tls()
+{
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+	    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+	    -keyout "$base/tls.pem" -out "$base/ca.pem" 2>/dev/null &&
+	    cat "$base/ca.pem" >>"$base/tls.pem" && inside sh -c \
+	    'umask 022; cat /run/t/ca.pem >/etc/ca.pem' || return
+	start front nsenter -t "$PID1" -n socat \
+	    "OPENSSL-LISTEN:8444,fork,reuseaddr,verify=0,cert=$base/tls.pem" \
+	    TCP:127.0.0.1:8443
+	up_setup server && tls_agent tls://localhost:8444 &&
+	    tls_agent https://localhost:8444/mssh && stop front &&
+	    up_setup agent home --server localhost
+}
+
+tls_agent()		# URL
+{
+	: >"$base/log"
+	# shellcheck disable=SC2086	# files is words
+	up_setup agent home --server "$1" $files &&
+	    wait_for 20 logged 'home registered from 127.0.0.1' &&
+	    wait_for 20 shows mssh-agent.service StatusText 'home parked at' &&
+	    logged 'confined by seccomp and Landlock'
+}
+
 # A socket that everybody gets to, and a server without a network.
 by_path()
 {
@@ -628,15 +695,20 @@ real()
 	ok 'reload of the server' inside systemctl reload mssh-server.service
 	ok 'the server is killed' kill_server
 	ok 'it is back, and the agent with it' parked_again
+	files='--cafile /etc/ca.pem'
 	if credentials >/dev/null 2>&1; then
 		ok 'with keys that only root can read' with_keys
 		ok 'and without again' without_keys
 	else
 		skip 'no credentials in this systemd' \
 		    'with keys that only root can read, and without again'
+		files=''
+		inside sh -c 'mkdir -p /etc/mssh && echo cafile /etc/ca.pem \
+		    >/etc/mssh/config'
 	fi
 	ok 'both confine themselves' [ "$(logged \
 	    'confined by seccomp and Landlock' | wc -l)" -ge 2 ]
+	ok 'an agent that speaks TLS' with_tls
 	ok 'the socket unit starts the server' activated
 	ok 'and then it needs no network of its own' alone
 	ok 'a server on a Unix socket only' by_path
@@ -647,7 +719,8 @@ real()
 if [ "$(id -u)" -ne 0 ]; then
 	skip 'a systemd of its own needs root' 'all of it together'
 else
-	t/need unshare nsenter ip || bail 'part of this test is missing'
+	t/need unshare nsenter ip openssl socat ||
+	    bail 'part of this test is missing'
 	trap 'down; quit' EXIT
 	start up unshare --mount sh "$base/one" "$base" $$
 	wait_for 10 settled
