@@ -3467,6 +3467,12 @@ struct wrap {
 
 static struct wrap *wraps;
 
+static int
+is_tls(void)
+{
+	return url.scheme == S_TLS || url.scheme == S_HTTPS;
+}
+
 static const char *
 server_str(void)
 {
@@ -3951,12 +3957,11 @@ on_upgrade(struct conn *c)
 static void
 reached(struct conn *c)
 {
-	int tls = url.scheme == S_TLS || url.scheme == S_HTTPS;
 	int web = url.scheme == S_HTTP || url.scheme == S_HTTPS;
 
 	if (*proxy.host && c->layer < TUNNELLED)
 		tunnel(c);
-	else if (tls && c->layer < SEALED)
+	else if (is_tls() && c->layer < SEALED)
 		order(c, Q_TLS);
 	else if (web && c->layer < WEB)
 		upgrade(c);
@@ -4635,12 +4640,6 @@ on_agent_term(int sig)
 	reactor_halt();
 }
 
-static int
-is_tls(void)
-{
-	return url.scheme == S_TLS || url.scheme == S_HTTPS;
-}
-
 /* What is dialled to get to the server: it, or a proxy. */
 static void
 server_init(void)
@@ -4738,6 +4737,8 @@ proxy_end(const char *why)
 	conn_free(in->half->to);
 	conn_free(in);
 	conn_free(out);
+	if (!nconns)
+		exit(0);
 }
 
 /* Has ssh sent nothing since the last look?  Asked after the far side's end
@@ -4790,12 +4791,58 @@ pass(struct conn *c)
 	exit(0);
 }
 
+/* ssh waits until whoever hands it a socket has ended.  Where the connection
+ * needs one of us for as long as it lasts, that is a child, who is in the
+ * background from here on. */
+static int passed = -1;			/* the child: says that it has */
+
+static void
+background(void)
+{
+	int p[2], pid, st;
+	ssize_t n;
+	char c;
+
+	if (pipe(p) < 0 || (pid = fork()) < 0)
+		die(X_FAIL, "cannot start a process:");
+	if (pid == 0) {
+		close(p[0]);
+		fcntl(passed = p[1], F_SETFD, FD_CLOEXEC);
+		return;
+	}
+	close(p[1]);
+	while ((n = read(p[0], &c, 1)) < 0 && errno == EINTR)
+		;
+	if (n == 1)
+		_exit(0);
+	while (waitpid(pid, &st, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(st) ? WEXITSTATUS(st) : X_FAIL);
+}
+
+/* Hands ssh one end of a pair: the other one is standard input and output. */
+static void
+pass_pair(void)
+{
+	int q[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, q) < 0 ||
+	    net_pass(1, q[0]) < 0 || dup2(q[1], 0) < 0 || dup2(q[1], 1) < 0 ||
+	    write(passed, "", 1) != 1)
+		die(X_FAIL, "cannot hand the connection to ssh:");
+	close(q[0]);
+	close(q[1]);
+	close(passed);
+}
+
 /* The server knows all that it wants to know: now ssh may speak. */
 static void
 asked(struct conn *c)
 {
-	if (cfg.fdpass)
+	if (cfg.fdpass && passed < 0)
 		pass(c);
+	if (cfg.fdpass)
+		pass_pair();
 	io_after(&c->io, phases[ASK].ms + (int)cfg.wait * 1000);
 	/* what ssh has to say travels right behind the hello */
 	in = stdio(0, &in_flags);
@@ -4816,7 +4863,7 @@ ask(struct conn *c)
 	if (!k)
 		die(X_FAIL, "no memory:");
 	if (say(c, "MSSH/2 client %s wait=%ld%s%s", cfg.node, cfg.wait,
-	    cfg.fdpass ? " early=1" : "", k) < 0)
+	    cfg.fdpass && passed < 0 ? " early=1" : "", k) < 0)
 		die(X_UNREACHABLE, "cannot reach the server %s:",
 		    server_str());
 	enter(c, ASK);
@@ -4866,9 +4913,6 @@ run_proxy(void)
 	if (cfg.fdpass && getsockopt(1, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		die(X_USAGE, "--fdpass wants a socket as standard output: it "
 		    "is for ssh with ProxyUseFdpass=yes");
-	if (cfg.fdpass && (is_tls() || cfg.connect))
-		die(X_USAGE, "--fdpass wants a plain connection: leave it and "
-		    "ProxyUseFdpass out where there is TLS or --connect");
 	server_init();
 	atexit(restore);
 	reactor_signal(SIGINT, on_quit);
@@ -5702,6 +5746,8 @@ main(int argc, char *argv[])
 		return run_config();
 	sys_random(sip_key, sizeof sip_key);
 	sys_random(&next_id, sizeof next_id);
+	if (cfg.fdpass && (is_tls() || cfg.connect))
+		background();
 	if (reactor_open() < 0)
 		die(X_FAIL, "cannot start the event loop:");
 	return role->run();
