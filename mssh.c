@@ -3564,22 +3564,20 @@ wrap_left(struct conn *c)
 static void
 carrier_end(struct conn *c, const char *why)
 {
-	struct conn *p = c->half->to;
+	struct conn *net = c->carrier == NETWORK ? c : c->half->to;
+	struct conn *tls = net->half->to;
 	struct wrap *w = wraps;
 
-	while (w->net != c && w->net != p)
+	while (w->net != net)
 		w = w->next;
 	w->net = NULL;
-	part(c, p);
+	part(net, tls);
+	conn_release(tls);
 	if (why) {
-		net_reset(c->io.fd);
-		net_reset(p->io.fd);
-		conn_release(c);
-		conn_release(p);
-	} else {		/* what openssl said last shall arrive */
-		conn_release(c->carrier == OPENSSL ? c : p);
-		linger(c->carrier == OPENSSL ? p : c);
-	}
+		net_reset(net->io.fd);
+		conn_release(net);
+	} else			/* what openssl said last shall arrive */
+		linger(net);
 	if (!w->of)
 		wrap_free(w);
 	else if (why && w->of->phase == RELAY)
