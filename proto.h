@@ -1173,14 +1173,14 @@ struct net {			/* the addresses that begin with its bits */
 	int bits;
 };
 
+static const unsigned char ip_map[12] = { [10] = 0xff, [11] = 0xff };
+
 static inline int
 ip_parse(const char *s, unsigned char ip[16])
 {
-	static const unsigned char map[12] = { [10] = 0xff, [11] = 0xff };
-
 	if (inet_pton(AF_INET6, s, ip) == 1)
 		return 0;
-	memcpy(ip, map, sizeof map);
+	memcpy(ip, ip_map, sizeof ip_map);
 	return inet_pton(AF_INET, s, ip + 12) == 1 ? 0 : -1;
 }
 
@@ -1205,11 +1205,14 @@ net_parse(const char *s, struct net *net)
 	return 0;
 }
 
+/* A network of IPv6 has no address of IPv4, whatever it is mapped to. */
 static inline int
 net_has(const struct net *net, const unsigned char ip[16])
 {
 	int n = net->bits / 8, left = net->bits % 8;
 
+	if (net->bits < 96 && !memcmp(ip, ip_map, sizeof ip_map))
+		return 0;
 	return !memcmp(net->ip, ip, n) &&
 	    (!left || !((net->ip[n] ^ ip[n]) >> (8 - left)));
 }
