@@ -1408,12 +1408,15 @@ test_request(void)
 		    "Upgrade: websocket,, mssh\r\n" END, 101, 0 },
 		{ GET HOST "Connection: a\r\nConnection: upgrade\r\n"
 		    "Upgrade: b\r\nUpgrade: mssh\r\n" END, 101, 0 },
+		{ GET HOST "Connection: upgrade\r\nConnection: a\r\n"
+		    "Upgrade: mssh\r\nUpgrade: b\r\n" END, 101, 0 },
 		{ "GET / HTTP/1.9\r\n" WANT END, 101, 0 },
 		{ GET "Host:\r\n" CONN UPGR END, 101, 0 },
 		{ GET WANT "Content-Length: 0\r\n" END, 101, 0 },
 
 		{ GET HOST END, 426, 0 }, { GET HOST CONN END, 426, 0 },
 		{ GET HOST UPGR END, 426, 0 },
+		{ GET HOST UPGR "X: upgrade\r\n" END, 426, 0 },
 		{ GET HOST CONN "Upgrade: websocket\r\n" END, 426, 0 },
 		{ GET HOST CONN "Upgrade: mssh/3\r\n" END, 426, 0 },
 		{ GET HOST CONN "X-Upgrade: mssh\r\n" END, 426, 0 },
@@ -1471,6 +1474,7 @@ test_request(void)
 		{ "GET /  HTTP/1.1\r\n" WANT END, 400, 0 },
 		{ "GET / HTTP/1.1 \r\n" WANT END, 400, 0 },
 		{ " GET / HTTP/1.1\r\n" WANT END, 400, 0 },
+		{ " / HTTP/1.1\r\n" WANT END, 400, 0 },
 		{ "GET / / HTTP/1.1\r\n" WANT END, 400, 0 },
 		{ "GET / HTTP/1.11\r\n" WANT END, 400, 0 },
 		{ "GET / HTTP/1,1\r\n" WANT END, 400, 0 },
@@ -1496,6 +1500,7 @@ test_request(void)
 		request_parse(p, &q);
 		good &= q.status == t[i].status && q.head == t[i].head &&
 		    (q.why || q.status < 400) &&
+		    (!q.why || q.status != 200) &&
 		    q.fields > p && q.fields < p + n && q.fields[-1] == '\n';
 		ok(good, "request_parse: %d \"%s\"", t[i].status,
 		    escape(esc, sizeof esc, p, n));
@@ -1517,6 +1522,7 @@ test_response(void)
 		{ "HTTP/1.1 101\r\n" UPGR END, 101, 1 },
 		{ "HTTP/1.1 101 x\r\nUpgrade: websocket\r\n" END, 101, 0 },
 		{ "HTTP/1.1 101 x\r\nX: Upgrade: mssh\r\n" END, 101, 0 },
+		{ "HTTP/1.1 101 x\r\nX: mssh\r\n" END, 101, 0 },
 		{ "HTTP/1.0 200 OK\r\n" END, 200, 0 },
 		{ "HTTP/1.1 599 x\r\n" END, 599, 0 },
 		{ "HTTP/1.1 100 x\r\n" END, 100, 0 },
@@ -1587,7 +1593,7 @@ test_origin_parse(void)
 		{ "1.2.3.4:_x9", "1.2.3.4 0" }, { "[::1]:_x", "::1 0" },
 		{ "", "-" }, { "unknown", "-" }, { "_hidden", "-" },
 		{ ":", "-" }, { ":1", "-" }, { "::", "-" }, { "[::]:1", "-" },
-		{ "[", "-" }, { "[]", "-" }, { "]", "-" }, { "[::1", "-" },
+		{ "[", "-" }, { "[]", "-" }, { "]", "-" }, { "[::12", "-" },
 		{ "::1]", "-" }, { "[::1]x", "-" }, { "[::1]:", "-" },
 		{ "[[::1]]", "-" }, { "1.2.3.4:", "-" },
 		{ "1.2.3.4:65536", "-" }, { "1.2.3.4:-1", "-" },
@@ -1657,6 +1663,7 @@ test_head_origin(void)
 		    "1.2.3.4 0" },
 		{ F "for=9.9.9.9\r\n" F "for=1.2.3.4\r\n", "1.2.3.4 0" },
 		{ F ";for=1.2.3.4;, ,\r\n", "1.2.3.4 0" },
+		{ F "by=10.0.0.1 \t;\tfor=1.2.3.4\r\n", "1.2.3.4 0" },
 		{ F "for=1.2.3.4, for=unknown\r\n", "-" },
 		{ F "for=1.2.3.4, for=\"_gazonk\"\r\n", "-" },
 		{ F "for=1.2.3.4, proto=http\r\n", "-" },
@@ -1751,6 +1758,11 @@ test_proxy_line(void)
 		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
 		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535" },
 		{ "PROXY TCP6 ::ffff:1.2.3.4 ::1 5 6\r\n", "1.2.3.4 5" },
+		{ "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255 "
+		    "::1 5 6\r\n",
+		    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 5" },
+		{ "PROXY TCP4 1.2.3.4 5.6.7.8 9 00000000000000000000000000000"
+		    "00000000000000000000000000000000000001\r\n", NULL },
 		{ "PROXY TCP6 :: :: 0 0\r\n", "-" },
 		{ "PROXY UNKNOWN\r\n", "-" },
 		{ "PROXY UNKNOWN 1.2.3.4 5.6.7.8 9 10\r\nx", "-" },
