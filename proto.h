@@ -1481,8 +1481,8 @@ origin_set(struct origin *o, long port)
 {
 	static const unsigned char none[16];
 
-	o->port = port;
 	o->known = !!memcmp(o->ip, none, sizeof none);
+	o->port = o->known ? port : 0;
 }
 
 /* An address as such headers have it: v4, v4:port, v6, [v6], [v6]:port. */
