@@ -90,9 +90,11 @@ enum {
 enum phase_id {
 	BIRTH,
 	/* server */
-	FRONT, HELLO, HEAD, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING, PAIRED,
+	FRONT, HELLO, HEAD, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK,
+	WAITING, PAIRED,
 	/* agent and proxy */
-	LOOKUP, DIAL, OPEN, TUNNEL, SOCKS, UPGRADE, GREET, IDLE, PINGED, HELD, CHILD, ASK, STDIO,
+	LOOKUP, DIAL, OPEN, TUNNEL, SOCKS, UPGRADE, GREET, IDLE, PINGED, HELD,
+	CHILD, ASK, STDIO,
 	/* all */
 	RELAY
 };
@@ -300,7 +302,7 @@ static struct {
 	long parked, key_parked, waiting, sessions, key_sessions;
 	int fdpass, verbose, strict, proxied;
 	char node[NODE_LEN + 1];
-} cfg = { .port = PORT, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
+} cfg = { .port = -1, .ssh_port = 22, .spare = 1, .parked = MAX_SPARE,
     .waiting = 64, .ssh_host = "127.0.0.1",
     .ping = PING_EVERY / 1000 };
 
@@ -2929,8 +2931,10 @@ run_server(void)
 	if (cfg.proxied && !cfg.ntrusted && !cfg.trust_unix)
 		die(X_USAGE, "--proxy-protocol wants --trusted: the front's "
 		    "address");
-	if (!cfg.nhost && (!cfg.npath || cfg.port != PORT))
+	if (!cfg.nhost && (!cfg.npath || cfg.port >= 0))
 		cfg.host[cfg.nhost++] = "0.0.0.0";
+	if (cfg.port < 0)
+		cfg.port = PORT;
 	if (!listen_inherited()) {
 		for (i = 0; i < cfg.nhost; i++)
 			listen_host(cfg.host[i]);

@@ -740,8 +740,9 @@ escape(char *out, size_t size, const void *in, size_t n)
 /* addresses */
 
 /* Splits host, host:port, [v6]:port or a bare v6 address; def is the port
- * where there is none.  port may be a service name.  Names hold letters, digits, '.', '-', '_', ':' and '%' (a
- * zone) only, so they can never mean something to a shell.  Returns 0, -1. */
+ * where there is none.  port may be a service name.  Names hold letters,
+ * digits, '.', '-', '_', ':' and '%' (a zone) only, so they can never mean
+ * something to a shell.  Returns 0, -1. */
 static inline int
 host_split(const char *s, char host[HOST_LEN + 1], char port[33], int def)
 {

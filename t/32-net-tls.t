@@ -17,7 +17,7 @@ reach()
 # openssls N: so many work for somebody here
 openssls()
 {
-	[ "$(ps -A -o args= | grep -c "^openssl s_client.*$T/ca.pem")" -eq "$1" ]
+	[ "$(pgrep -fc "^openssl s_client.*$T/ca.pem")" -eq "$1" ]
 }
 
 net_up
