@@ -116,7 +116,7 @@ int proc_user(const char *name);
 enum { PROC_DIAL = 1, PROC_LOCAL = 2 };
 int proc_confine(int dial, const char *dir, int sock, const char **what);
 	/* Gives up for good all that is not needed from here on: no program is
-	 * run, no process made, no file opened, and without PROC_DIAL in dial no
+	 * run, no process made, no file opened; without PROC_DIAL in dial no
 	 * connection either; PROC_LOCAL: by Unix sockets, too.  In dir, unless
 	 * it is NULL, files can still be read: by openat(2), through the
 	 * descriptor that is returned, which is -1 where there is no dir (or,

@@ -647,8 +647,8 @@ check_conn(const struct conn *c)
 	    (c->version == 1 && (c->phase == PARKED || c->phase == CLAIM)));
 	assert((c->in == &strangers) == (c->phase == FRONT ||
 	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF));
-	assert(c->phase != FRONT || (cfg.proxied && !c->web));
-	assert(c->phase != HEAD || !c->web);
+	assert(c->phase != FRONT || (cfg.proxied && !c->layer));
+	assert(c->phase != HEAD || !c->layer);
 	if (c->in == &strangers)
 		assert(startups[c->copied] && c->copied == door_of(&c->peer));
 	else if (c->phase != LINGER)
