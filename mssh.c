@@ -3310,9 +3310,10 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 			a.n = 3;
 		net_unlisten_private(sa);
 	}
-	if (net_send_fds(sock, &a, sizeof a, fds, a.n) < 0 ||
-	    q->what == Q_TLS)
+	net_send_fds(sock, &a, sizeof a, fds, a.n);	/* or the leash breaks */
+	if (q->what == Q_TLS)
 		_exit(0);
+	close(sock);		/* that of the helper, whose end shows by it */
 	close(f[0]);
 	close(f[2]);
 	while (poll(&leash, 1, -1) < 0 && errno == EINTR)

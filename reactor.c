@@ -970,7 +970,7 @@ net_send_fds(int sock, void *data, size_t len, const int *fds, int n)
 		c->cmsg_len = CMSG_LEN(n * sizeof *fds);
 		memcpy(CMSG_DATA(c), fds, n * sizeof *fds);
 	}
-	return sendmsg(sock, &m, 0) == (ssize_t)len ? 0 : -1;
+	return sendmsg(sock, &m, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -1;
 }
 
 ssize_t
