@@ -3557,13 +3557,13 @@ wire(const struct conn *c)
 static void
 wrap_left(struct conn *c)
 {
-	struct wrap *w = wrap_of(c);
+	struct wrap *w;
 
-	if (!w)
-		return;
-	w->of = NULL;
-	if (!w->net)
-		wrap_free(w);
+	while ((w = wrap_of(c))) {	/* two, where seal() failed */
+		w->of = NULL;
+		if (!w->net)
+			wrap_free(w);
+	}
 }
 
 static void
@@ -3684,6 +3684,7 @@ seal(struct conn *c, struct wrap *w, int at, int crypt)
 {
 	int fd = c->io.fd;
 	struct conn *u = conn_whole(crypt);
+	struct wrap *below;
 
 	io_del(&c->io);
 	c->io.fd = -1;
@@ -3698,6 +3699,9 @@ seal(struct conn *c, struct wrap *w, int at, int crypt)
 		return -1;
 	}
 	net_keepalive(fd, 30, 10, 3);
+	for (below = w->next; below; below = below->next)
+		if (below->of == c)	/* that of --connect */
+			below->of = w->net;
 	w->net->peer = c->peer;
 	w->net->carrier = NETWORK;
 	u->carrier = OPENSSL;
