@@ -3563,6 +3563,9 @@ wrap_left(struct conn *c)
 		w->of = NULL;
 		if (!w->net)
 			wrap_free(w);
+		else if (c->phase >= OPEN && c->phase <= GREET)
+			/* openssl, in a handshake still, would not notice */
+			drop(w->net, "given up");
 	}
 }
 
