@@ -4744,6 +4744,7 @@ proxy_end(const char *why)
 	if (why || !wraps)
 		exit(0);
 	halting = 1;
+	restore();		/* while they are there */
 	conn_free(in->half->to);
 	conn_free(in);
 	conn_free(out);
