@@ -5121,12 +5121,13 @@ static void
 proxy_hide(void)
 {
 	char *arg = (char *)cfg.proxy, *at = arg ? strrchr(arg, '@') : NULL;
+	char *sep = at ? strstr(arg, "://") : NULL;
 
 	if (!at)
 		return;
 	if (!(cfg.proxy = strdup(arg)))
 		die(X_FAIL, "no memory:");
-	arg = strstr(arg, "://") ? strstr(arg, "://") + 3 : arg;
+	arg = sep && sep + 3 < at ? sep + 3 : arg;
 	memset(arg, 'x', at - arg);
 }
 
