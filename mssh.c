@@ -3758,14 +3758,15 @@ web_answer(struct conn *c, struct response *r, const char *who)
 	ssize_t n = peek(c);
 	int used = 0;
 
-	if (n == 0 || (n < 0 && errno != EAGAIN)) {
+	if (n > 0)
+		used = response_take((char *)first, n, r);
+	if (n == 0 || (n < 0 && errno != EAGAIN) ||
+	    (used == 0 && c->io.ready & IO_H)) {
 		lost(c);
 		return -1;
 	}
 	if (n < 0)
 		c->io.ready &= ~IO_R;
-	else
-		used = response_take((char *)first, n, r);
 	if (used < 0) {
 		fail(c, X_PROTOCOL, "%s does not speak HTTP", who);
 		return -1;
