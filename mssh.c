@@ -3728,8 +3728,8 @@ transport_up(struct conn *c, const struct answer *a, int *fds, int n)
 		w->next = wraps;
 		wraps = w;
 	}
-	if (!w || io_add(&w->io, fds[1], on_said) < 0) {
-		e = errno;
+	if (!w || n < a->n || io_add(&w->io, fds[1], on_said) < 0) {
+		e = n < a->n ? EMFILE : errno;	/* had we no room for all? */
 		while (n > 0)
 			close(fds[--n]);
 		fail(c, X_FAIL, "cannot open a connection: %s",
