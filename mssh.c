@@ -3318,6 +3318,9 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 	close(f[2]);
 	while (poll(&leash, 1, -1) < 0 && errno == EINTR)
 		;
+	/* what --exec said last may be on its way through it still */
+	for (i = 0; i < 100 && kill(-pid, 0) == 0; i++)
+		poll(NULL, 0, 100);
 	kill(-pid, SIGTERM);
 	for (i = 0; i < 10 && kill(-pid, 0) == 0; i++)
 		poll(NULL, 0, 100);
