@@ -3298,7 +3298,7 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 	struct pollfd p[2] = { { f[4], POLLIN, 0 }, { f[0], POLLIN, 0 } };
 	struct pollfd leash = { f[3], 0, 0 };
 	struct answer a;
-	int fds[NET_FDS] = { f[0], f[2], -1 }, i;
+	int fds[NET_FDS] = { f[0], f[2], -1 }, parent = getppid(), i;
 
 	close(f[1]);
 	memset(&a, 0, sizeof a);
@@ -3318,8 +3318,9 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 	close(f[2]);
 	while (poll(&leash, 1, -1) < 0 && errno == EINTR)
 		;
-	/* what --exec said last may be on its way through it still */
-	for (i = 0; i < 100 && kill(-pid, 0) == 0; i++)
+	/* what --exec said last may be on its way through it still; if the
+	 * helper ends, everything does */
+	for (i = 0; i < 100 && kill(-pid, 0) == 0 && getppid() == parent; i++)
 		poll(NULL, 0, 100);
 	kill(-pid, SIGTERM);
 	for (i = 0; i < 10 && kill(-pid, 0) == 0; i++)
