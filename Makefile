@@ -38,7 +38,7 @@ install: all
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/mssh
 	cp -f man/mssh.1 $(DESTDIR)$(MANPREFIX)/man1
 	cp -f man/mssh.conf.5 $(DESTDIR)$(MANPREFIX)/man5
-	cp -f man/mssh-proto.7 $(DESTDIR)$(MANPREFIX)/man7
+	cp -f man/mssh-proto.7 man/mssh-front.7 $(DESTDIR)$(MANPREFIX)/man7
 	for u in $(UNITS); do \
 	    sed 's,/usr/local/bin,$(PREFIX)/bin,g' systemd/$$u \
 	    >$(DESTDIR)$(UNITDIR)/$$u || exit 1; done
@@ -47,7 +47,8 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/mssh \
 	    $(DESTDIR)$(MANPREFIX)/man1/mssh.1 \
 	    $(DESTDIR)$(MANPREFIX)/man5/mssh.conf.5 \
-	    $(DESTDIR)$(MANPREFIX)/man7/mssh-proto.7
+	    $(DESTDIR)$(MANPREFIX)/man7/mssh-proto.7 \
+	    $(DESTDIR)$(MANPREFIX)/man7/mssh-front.7
 	for u in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$u; done
 
 clean:

@@ -34,7 +34,7 @@ items() {
 
 # ---- the pages themselves
 
-pages='mssh.1 mssh.conf.5 mssh-proto.7'
+pages='mssh.1 mssh.conf.5 mssh-proto.7 mssh-front.7'
 for p in $pages; do
 	ok "$p is clean" mandoc -T lint -W warning "man/$p"
 	ok "$p can be read" page "$p"
