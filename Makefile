@@ -17,7 +17,8 @@ UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
 TESTS = t/[38]*.t t/4[16]*.t t/[!348]*.t t/4[!16]*.t t/.cache/50-proto
 JOBS = 4
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
-	systemd-analyze script prove perl
+	systemd-analyze script prove perl nginx haproxy caddy stunnel4 \
+	socat
 
 all: mssh
 
