@@ -3240,16 +3240,16 @@ look_up(int fd, const struct query *q)
 }
 
 /* s_client ends when we close its standard input (-no_ign_eof), reads no
- * commands there (-nocommands), and checks what it would only print (the
- * rest). */
+ * commands there (-nocommands), nor a passphrase (-pass), and checks what it
+ * would only print (the rest). */
 static void
 tls_exec(const struct sockaddr_un *sa, int fd, int err)
 {
 	const char *argv[32] = { "openssl", "s_client", "-quiet",
-	    "-no_ign_eof", "-nocommands", "-verify_return_error", "-unix",
-	    sa->sun_path };
+	    "-no_ign_eof", "-nocommands", "-verify_return_error", "-pass",
+	    "pass:", "-unix", sa->sun_path };
 	unsigned char ip[16];
-	int n = 8, is_ip = ip_parse(url.host, ip) == 0;
+	int n = 10, is_ip = ip_parse(url.host, ip) == 0;
 
 	argv[n++] = is_ip ? "-verify_ip" : "-verify_hostname";
 	argv[n++] = url.host;
