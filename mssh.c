@@ -4903,8 +4903,11 @@ on_ask(struct conn *c)
 		die(X_TIMEOUT, "the server %s does not answer",
 		    server_str());
 	if (r == 0) {
-		if (c->half->from && flow(c->half->from, c) < 0)
+		r = c->half->from ? flow(c->half->from, c) : 0;
+		if (r < 0)
 			c->io.ready |= IO_R;	/* its answer says why */
+		if (r > 0 && cfg.fdpass)	/* ssh has given up, and has no */
+			exit(0);		/* pid of ours to say so to */
 		return;
 	}
 	in->half->out.keep = 0;
