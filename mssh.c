@@ -274,6 +274,7 @@ static const struct phase {
 static void drop(struct conn *, const char *why);
 static void wrap_left(struct conn *);
 static void carrier_end(struct conn *, const char *why);
+static void carrier_cut(struct conn *, const char *why);
 static void dial(struct conn *);
 static void connected(struct conn *);	/* dial() came through */
 static void reached(struct conn *);	/* so did a layer above it, */
@@ -3017,6 +3018,8 @@ session_end(struct conn *c, const char *why)
 	}
 	session_log(c, why);
 	if (why) {
+		carrier_cut(c, why);
+		carrier_cut(p, why);
 		net_reset(c->io.fd);
 		net_reset(p->io.fd);
 	}
@@ -3594,6 +3597,18 @@ carrier_end(struct conn *c, const char *why)
 		wrap_free(w);
 	else if (why && w->of->phase == RELAY)
 		drop(w->of, why);	/* a cut, and no end of file */
+}
+
+/* openssl would make a clean end of a cut. */
+static void
+carrier_cut(struct conn *c, const char *why)
+{
+	struct wrap *w = wrap_of(c);
+
+	if (!w || !w->net)
+		return;
+	w->of = NULL;
+	drop(w->net, why);
 }
 
 static void
