@@ -70,6 +70,7 @@ enum {
 	LOST_MS = 20000,	/* a client waits for a node lost so long ago */
 	LEFT_MS = 5000,		/* or that closed its connection itself */
 	START_MS = 3000,	/* or for any after the server's start */
+	LAST_MS = 60000,	/* for the last bytes through TLS */
 	TICK = 5000,		/* a relay looks whether its peers live: */
 	STRIKES = 7,		/* so many without an ACK, dead in 30 to 40 s */
 	SILENT_MAX = 10000,	/* a session whose client says nothing */
@@ -273,6 +274,7 @@ static const struct phase {
 
 static void drop(struct conn *, const char *why);
 static void wrap_left(struct conn *);
+static int forsaken(const struct conn *);
 static void carrier_end(struct conn *, const char *why);
 static void carrier_cut(struct conn *, const char *why);
 static void dial(struct conn *);
@@ -1025,6 +1027,10 @@ on_relay(struct conn *c)
 		}
 		if (!is_daemon && !c->carrier && h->out.eof && proxy_idle()) {
 			drop(c, NULL);
+			return;
+		}
+		if (c->carrier == NETWORK && forsaken(c)) {
+			drop(c, "nobody reads the last bytes");
 			return;
 		}
 		if (struck(h, c->io.fd)) {
@@ -3568,6 +3574,8 @@ wrap_left(struct conn *c)
 
 	while ((w = wrap_of(c))) {	/* two, where seal() failed */
 		w->of = NULL;
+		if (w->net)
+			w->net->since = reactor_now();
 		if (!w->net)
 			wrap_free(w);
 		else if (c->phase >= OPEN && c->phase <= GREET)
@@ -3597,6 +3605,17 @@ carrier_end(struct conn *c, const char *why)
 		wrap_free(w);
 	else if (why && w->of->phase == RELAY)
 		drop(w->of, why);	/* a cut, and no end of file */
+}
+
+/* Has a carrier nobody to carry for, and still not ended? */
+static int
+forsaken(const struct conn *net)
+{
+	struct wrap *w;
+
+	for (w = wraps; w && w->net != net; w = w->next)
+		;
+	return w && !w->of && reactor_now() - net->since > LAST_MS;
 }
 
 /* openssl would make a clean end of a cut. */
@@ -3781,7 +3800,10 @@ web_answer(struct conn *c, struct response *r, const char *who)
 		used = response_take((char *)first, n, r);
 	if (n == 0 || (n < 0 && errno != EAGAIN) ||
 	    (used == 0 && c->io.ready & IO_H)) {
-		lost(c);
+		if (c->phase == TUNNEL)
+			fail(c, X_UNREACHABLE, "%s closed the connection", who);
+		else
+			lost(c);
 		return -1;
 	}
 	if (n < 0)
@@ -3950,7 +3972,7 @@ on_socks(struct conn *c)
 		c->io.ready &= ~IO_R;
 	else if (socks_step(c, first, n) < 0)
 		return;
-	if (expired(c))
+	if (expired(c) || (n > 0 && c->io.ready & IO_H))
 		fail(c, X_TIMEOUT, "%s does not answer", proxy_str());
 }
 
@@ -3977,7 +3999,9 @@ on_upgrade(struct conn *c)
 	if (r.status == 101 && r.mssh) {
 		c->layer = WEB;
 		reached(c);
-	} else if (r.status == 101 || r.status >= 200)
+	} else if (r.status >= 502 && r.status <= 504)
+		fail(c, X_UNREACHABLE, "the front says: %s", r.line);
+	else if (r.status == 101 || r.status >= 200)
 		fail(c, X_PROTOCOL, "no mssh server behind that path: %s",
 		    r.line);
 }
@@ -4830,7 +4854,7 @@ static int passed = -1;			/* the child: says that it has */
 static void
 background(void)
 {
-	int p[2], pid, st;
+	int p[2], pid = -1, st;
 	ssize_t n;
 	char c;
 
@@ -5115,7 +5139,7 @@ pick(const char **to, const char *name, enum keyword k)
 /* The proxies of the environment, as curl(1) reads them: HTTP_PROXY is not
  * among them, since a web server sets that from what a client says. */
 static const char *
-proxy_env(void)
+proxy_env(const char **name)
 {
 	static const char *const names[][4] = {
 		[S_TCP] = { NULL, NULL, "all_proxy", "ALL_PROXY" },
@@ -5128,15 +5152,31 @@ proxy_env(void)
 	const char *no = getenv("no_proxy"), *v;
 	int i;
 
-	if (!no)
+	if (!no || !*no)
 		no = getenv("NO_PROXY");
 	if (no && no_proxy_has(no, url.host))
 		return NULL;
 	for (i = 0; i < 4; i++)
-		if (names[url.scheme][i] &&
-		    (v = getenv(names[url.scheme][i])) && *v)
+		if ((*name = names[url.scheme][i]) && (v = getenv(*name)) &&
+		    *v)
 			return v;
 	return NULL;
+}
+
+/* What --exec runs may be somebody else's shell: no passwords in there. */
+static void
+proxy_forget(void)
+{
+	static const char *const names[] = { "MSSH_PROXY", "https_proxy",
+	    "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY" };
+	const char *v;
+	size_t i;
+
+	if (cfg.proxy && !(cfg.proxy = strdup(cfg.proxy)))
+		die(X_FAIL, "no memory:");
+	for (i = 0; i < LEN(names); i++)
+		if ((v = getenv(names[i])) && strchr(v, '@'))
+			unsetenv(names[i]);
 }
 
 /* Nobody shall read a password in the list of processes. */
@@ -5158,7 +5198,7 @@ proxy_hide(void)
 static void
 way_load(void)
 {
-	const char *why;
+	const char *why, *name = "--proxy";
 	char b[200];
 
 	if (url_parse(cfg.server, &url) < 0)
@@ -5169,8 +5209,11 @@ way_load(void)
 	pick(&cfg.cafile, "MSSH_CAFILE", K_CAFILE);
 	pick(&cfg.cert, "MSSH_CERT", K_CERT);
 	pick(&cfg.certkey, "MSSH_CERTKEY", K_CERTKEY);
-	pick(&cfg.connect, "MSSH_CONNECT", K_CONNECT);
+	if (!cfg.proxy)		/* the command line has the last word */
+		pick(&cfg.connect, "MSSH_CONNECT", K_CONNECT);
 	pick(&cfg.proxy, "MSSH_PROXY", K_PROXY);
+	if (cfg.connect && !strcmp(cfg.connect, "none"))
+		cfg.connect = NULL;
 	if (url.scheme == S_UNIX && cfg.connect)
 		die(X_USAGE, "--connect cannot reach a Unix socket");
 	if (cfg.connect && command_expand(cfg.connect, url.host, url.port,
@@ -5180,12 +5223,14 @@ way_load(void)
 	if (cfg.certkey && !cfg.cert)
 		die(X_USAGE, "--certkey wants --cert");
 	if (!cfg.proxy && !cfg.connect && url.scheme != S_UNIX)
-		cfg.proxy = proxy_env();
+		cfg.proxy = proxy_env(&name);
+	if (cfg.exec)
+		proxy_forget();
 	if (!cfg.proxy || !strcmp(cfg.proxy, "none") || cfg.connect ||
 	    url.scheme == S_UNIX)
 		return;
 	if (proxy_parse(cfg.proxy, &proxy, &why) < 0)
-		die(X_USAGE, "--proxy: %s", why);
+		die(X_USAGE, "%s: %s (or none)", name, why);
 	if (proxy.socks && url.port[strspn(url.port, "0123456789")])
 		die(X_USAGE, "a SOCKS proxy wants a number as the server's "
 		    "port");

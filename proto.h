@@ -793,6 +793,16 @@ addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
 
 /* where a server is, and how to get there */
 
+/* Does s begin so, without regard to case? */
+static inline int
+begins(const char *s, const char *with)
+{
+	for (; *with; s++, with++)
+		if ((*s >= 'A' && *s <= 'Z' ? *s | 0x20 : *s) != *with)
+			return 0;
+	return 1;
+}
+
 enum scheme { S_TCP, S_TLS, S_HTTP, S_HTTPS, S_UNIX };
 
 struct url {
@@ -837,7 +847,7 @@ url_parse(const char *s, struct url *u)
 	int i;
 
 	memset(u, 0, sizeof *u);
-	for (i = S_UNIX; strncmp(s, known[i].begin, strlen(known[i].begin));)
+	for (i = S_UNIX; !begins(s, known[i].begin);)
 		i--;
 	u->scheme = i;
 	s += strlen(known[i].begin);
@@ -897,9 +907,9 @@ proxy_parse(const char *s, struct proxy *x, const char **why)
 	size_t n;
 
 	memset(x, 0, sizeof *x);
-	x->socks = !strncmp(s, "socks5://", 9) || !strncmp(s, "socks5h://", 10);
+	x->socks = begins(s, "socks5://") || begins(s, "socks5h://");
 	*why = "a proxy is http://HOST:PORT or socks5h://HOST:PORT";
-	if (sep && !x->socks && strncmp(s, "http://", 7))
+	if (sep && !x->socks && !begins(s, "http://"))
 		return -1;
 	if (sep)
 		s = sep + 3;
@@ -1752,7 +1762,7 @@ no_proxy_has(const char *list, const char *host)
 {
 	unsigned char ip[16];
 	int is_ip = ip_parse(host, ip) == 0;
-	size_t n, m = strlen(host);
+	size_t n, m = strlen(host) - has_suffix(host, ".");
 	char w[HOST_LEN + 1];
 	struct net net;
 	const char *p;
@@ -1763,6 +1773,8 @@ no_proxy_has(const char *list, const char *host)
 		if (n >= sizeof w)
 			continue;
 		snprintf(w, sizeof w, "%.*s", (int)(n - (p - list)), p);
+		if (has_suffix(w, "."))
+			w[strlen(w) - 1] = '\0';
 		if (!strcmp(w, "*"))
 			return 1;
 		if (is_ip && net_parse(w, &net) == 0 && net_has(&net, ip))
