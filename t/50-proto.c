@@ -1890,6 +1890,421 @@ test_proxy_block(void)
 	    "proxy_take: the address :: is nobody's");
 }
 
+/* ---- the way to a server ---- */
+
+static void
+test_url(void)
+{
+	static const struct {
+		const char *in;
+		int scheme;			/* -1: no URL of ours */
+		const char *host, *port, *path;
+	} t[] = {
+		{ "a", S_TCP, "a", "8443", "" },
+		{ "a:1", S_TCP, "a", "1", "" },
+		{ "[::1]:1", S_TCP, "::1", "1", "" },
+		{ "tls://a", S_TLS, "a", "443", "/" },
+		{ "tls://a/", S_TLS, "a", "443", "/" },
+		{ "tls://a:1", S_TLS, "a", "1", "/" },
+		{ "tls://[::1]", S_TLS, "::1", "443", "/" },
+		{ "http://a", S_HTTP, "a", "80", "/" },
+		{ "http://a?x=1", S_HTTP, "a", "80", "/?x=1" },
+		{ "http://a/b/c?d#e", S_HTTP, "a", "80", "/b/c?d" },
+		{ "https://a:8/b", S_HTTPS, "a", "8", "/b" },
+		{ "https://[2001:db8::1]/b", S_HTTPS, "2001:db8::1", "443",
+		    "/b" },
+		{ "unix:/run/x.sock", S_UNIX, "unix", "", "/run/x.sock" },
+		{ "unix", S_TCP, "unix", "8443", "" },
+		{ "http", S_TCP, "http", "8443", "" },
+		{ "", -1, 0, 0, 0 }, { "tls://", -1, 0, 0, 0 },
+		{ "tls://a/b", -1, 0, 0, 0 }, { "tls://a?b", -1, 0, 0, 0 },
+		{ "https://", -1, 0, 0, 0 }, { "https:///x", -1, 0, 0, 0 },
+		{ "https://u:p@a/", -1, 0, 0, 0 },
+		{ "https://a:0/", -1, 0, 0, 0 },
+		{ "https://a:/", -1, 0, 0, 0 },
+		{ "https://-a/", -1, 0, 0, 0 },
+		{ "https://a;id/", -1, 0, 0, 0 },
+		{ "https://a/ b", -1, 0, 0, 0 },
+		{ "https://a/\r\nX:", -1, 0, 0, 0 },
+		{ "https://a/\x7f", -1, 0, 0, 0 },
+		{ "https://a/\xc3\xa4", -1, 0, 0, 0 },
+		{ "ws://a/", -1, 0, 0, 0 }, { "HTTP://a/", -1, 0, 0, 0 },
+		{ "unix:", -1, 0, 0, 0 }, { "unix:x", -1, 0, 0, 0 },
+	};
+	struct url u;
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		got = url_parse(t[i].in, &u) < 0 ? -1 : (int)u.scheme;
+		ok(got == t[i].scheme && (got < 0 ||
+		    (!strcmp(u.host, t[i].host) && !strcmp(u.port, t[i].port) &&
+		    !strcmp(u.path, t[i].path))), "url_parse: row %d",
+		    (int)i + 1);
+	}
+	is_num(url_parse(cat("http://a/", rep('x', PATH_LEN - 3)), &u), 0,
+	    "url_parse: the longest path");
+	is_num(strlen(u.path), PATH_LEN - 2, "url_parse: all of it");
+	is_num(url_parse(cat("http://a/", rep('x', PATH_LEN - 2)), &u), -1,
+	    "url_parse: one longer");
+	is_num(url_parse(cat("http://a", cat("?", rep('x', PATH_LEN - 3))),
+	    &u), 0, "url_parse: the longest one without a /");
+	is_num(strlen(u.path), PATH_LEN - 1, "url_parse: all of that");
+	is_num(url_parse(cat("tls://", rep('a', HOST_LEN)), &u), 0,
+	    "url_parse: the longest host");
+	is_num(url_parse(cat("tls://", rep('a', HOST_LEN + 1)), &u), -1,
+	    "url_parse: one longer");
+	is_num(url_parse(cat("https://", rep('a', 900)), &u), -1,
+	    "url_parse: much longer");
+}
+
+static void
+test_proxy(void)
+{
+	static const struct {
+		const char *in;
+		int socks;			/* -1: none */
+		const char *host, *port, *user, *pass;
+	} t[] = {
+		{ "a", 0, "a", "1080", "", "" },
+		{ "a:3128", 0, "a", "3128", "", "" },
+		{ "http://a:3128/", 0, "a", "3128", "", "" },
+		{ "http://[::1]:3128", 0, "::1", "3128", "", "" },
+		{ "socks5://a", 1, "a", "1080", "", "" },
+		{ "socks5h://a:1", 1, "a", "1", "", "" },
+		{ "http://u@a", 0, "a", "1080", "u", "" },
+		{ "http://u:@a", 0, "a", "1080", "u", "" },
+		{ "u:p@a:1", 0, "a", "1", "u", "p" },
+		{ "http://u:p:q@a", 0, "a", "1080", "u", "p:q" },
+		{ "http://u:p@q@a", 0, "a", "1080", "u", "p@q" },
+		{ "http://%75:%40%3a%2F%25@a", 0, "a", "1080", "u", "@:/%" },
+		{ "http://:p@a", 0, "a", "1080", "", "p" },
+		{ "http://@a", 0, "a", "1080", "", "" },
+		{ "http://u:p%c3%a4@a", 0, "a", "1080", "u", "p\xc3\xa4" },
+		{ "", -1, 0, 0, 0, 0 }, { "http://", -1, 0, 0, 0, 0 },
+		{ "https://a", -1, 0, 0, 0, 0 },
+		{ "socks4://a", -1, 0, 0, 0, 0 },
+		{ "u:p@http://a", -1, 0, 0, 0, 0 },
+		{ "http://u:p@", -1, 0, 0, 0, 0 },
+		{ "http://u:p/q@a", -1, 0, 0, 0, 0 },
+		{ "http://u:1/q@a", -1, 0, 0, 0, 0 },
+		{ "http://u:p%0d%0a@a", -1, 0, 0, 0, 0 },
+		{ "http://u%00:p@a", -1, 0, 0, 0, 0 },
+		{ "http://u:100%@a", -1, 0, 0, 0, 0 },
+		{ "http://u:%4@a", -1, 0, 0, 0, 0 },
+		{ "http://u:%zz@a", -1, 0, 0, 0, 0 },
+		{ "http://a:0", -1, 0, 0, 0, 0 },
+		{ "http://a b", -1, 0, 0, 0, 0 },
+	};
+	struct proxy x;
+	const char *why;
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		why = NULL;
+		got = proxy_parse(t[i].in, &x, &why) < 0 ? -1 : x.socks;
+		ok(got == t[i].socks && (got < 0 ? why != NULL :
+		    (!strcmp(x.host, t[i].host) && !strcmp(x.port, t[i].port) &&
+		    !strcmp(x.user, t[i].user) &&
+		    !strcmp(x.pass, t[i].pass))), "proxy_parse: row %d",
+		    (int)i + 1);
+	}
+	is_num(proxy_parse(cat(cat(rep('u', 127), ":"),
+	    cat(rep('p', 127), "@a")), &x, &why), 0,
+	    "proxy_parse: the longest");
+	is_num(strlen(x.user) + strlen(x.pass), 254, "proxy_parse: all of it");
+	is_num(proxy_parse(cat(rep('u', 128), "@a"), &x, &why), -1,
+	    "proxy_parse: a longer user");
+	is_num(proxy_parse(cat(cat("u:", rep('p', 128)), "@a"), &x, &why), -1,
+	    "proxy_parse: a longer password");
+	is_num(proxy_parse(rep('a', 900), &x, &why), -1,
+	    "proxy_parse: a longer host");
+}
+
+static void
+test_percent(void)
+{
+	char out[8] = "", before[8];
+
+	is_num(percent_decode("a%62%25", 7, out, 4), 0, "percent_decode: fits");
+	is(out, "ab%", "percent_decode: what");
+	memset(out, '#', sizeof out);
+	memcpy(before, out, sizeof out);
+	is_num(percent_decode("abcd", 4, out, 4), -1, "percent_decode: full");
+	ok(!memcmp(out + 4, before + 4, 4), "percent_decode: and no more");
+	is_num(percent_decode("%622", 3, out, 4), 0, "percent_decode: the end");
+	is(out, "b", "percent_decode: is not passed");
+	is_num(percent_decode("%62", 2, out, 8), -1, "percent_decode: half");
+	is_num(percent_decode("", 0, out, 1), 0, "percent_decode: nothing");
+	ok(percent_decode("%1f", 3, out, 8) && percent_decode("\t", 1, out, 8)
+	    && percent_decode("%7f", 3, out, 8) &&
+	    percent_decode("%+1", 3, out, 8) && percent_decode("% 1", 3, out, 8),
+	    "percent_decode: controls");
+}
+
+static void
+test_basic(void)
+{
+	static const struct {		/* RFC 4648 10, RFC 7617 2 */
+		const char *in, *want;
+	} t[] = {
+		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" },
+		{ "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+		{ "Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ==" },
+		{ "test:123\xc2\xa3", "dGVzdDoxMjPCow==" },
+		{ "\xfb\xff\xbf", "+/+/" },
+	};
+	char out[64];
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++) {
+		basic_write(t[i].in, strlen(t[i].in), out);
+		is(out, t[i].want, "basic_write");
+	}
+}
+
+static void
+test_command(void)
+{
+	static const struct {
+		const char *in, *want;
+	} t[] = {
+		{ "nc %h %p", "nc host 42" }, { "%h%h", "hosthost" },
+		{ "100%%", "100%" }, { "%%h", "%h" }, { "", "" },
+		{ "%", NULL }, { "a %", NULL }, { "%x", NULL },
+		{ "%H", NULL }, { "%%%", NULL },
+	};
+	char out[16];
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		got = command_expand(t[i].in, "host", "42", out, sizeof out);
+		is(got < 0 ? NULL : out, t[i].want, "command_expand");
+	}
+	memset(out, '#', sizeof out);
+	is_num(command_expand("ab %h", "host", "42", out, 8), 0,
+	    "command_expand: fits");
+	ok(out[8] == '#', "command_expand: and no more");
+	is_num(command_expand("abc %h", "host", "42", out, 8), -1,
+	    "command_expand: one more");
+	ok(out[8] == '#', "command_expand: not written");
+}
+
+/* curl(1), no_proxy; CURLOPT_NOPROXY(3) */
+static void
+test_no_proxy(void)
+{
+	static const struct {
+		const char *list, *host;
+		int want;
+	} t[] = {
+		{ "", "a.test", 0 }, { "*", "a.test", 1 },
+		{ "*", "::1", 1 }, { "b,*", "a.test", 0 },
+		{ "*,b", "a.test", 0 }, { "*.test", "a.test", 0 },
+		{ "a.test", "a.test", 1 }, { "a.test", "b.a.test", 1 },
+		{ "a.test", "ba.test", 0 }, { "a.test", "a.test.b", 0 },
+		{ ".a.test", "a.test", 1 }, { ".a.test", "b.a.test", 1 },
+		{ ".a.test", "ba.test", 0 }, { "b.a.test", "a.test", 0 },
+		{ "A.TEST", "b.a.Test", 1 }, { "x,a.test,y", "a.test", 1 },
+		{ "x, a.test", "a.test", 1 }, { ",, a.test ,", "a.test", 1 },
+		{ "x\ta.test", "a.test", 1 }, { ".", "a.test", 0 },
+		{ ",", "a.test", 0 }, { "a.test:80", "a.test", 0 },
+		{ "10.0.0.1", "10.0.0.1", 1 }, { "10.0.0.1", "10.0.0.11", 0 },
+		{ "0.0.1", "10.0.0.1", 0 }, { "10.0.0.0/8", "10.9.9.9", 1 },
+		{ "10.1.2.3/8", "10.9.9.9", 1 },
+		{ "10.0.0.0/8", "11.0.0.1", 0 },
+		{ "10.0.0.0/9", "10.128.0.1", 0 },
+		{ "10.0.0.0/33", "10.0.0.0", 0 },
+		{ "10.0.0.0/", "10.0.0.0", 0 },
+		{ "10.0.0.0/8", "10.test", 0 }, { "::1", "::1", 1 },
+		{ "0:0:0:0:0:0:0:1", "::1", 1 }, { "fe80::/10", "fe81::1", 1 },
+		{ "fe80::/10", "::1", 0 }, { "localhost", "127.0.0.1", 0 },
+		{ "localhost", "localhost", 1 },
+	};
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++)
+		ok(no_proxy_has(t[i].list, t[i].host) == t[i].want,
+		    "no_proxy_has: row %d", (int)i + 1);
+	is_num(no_proxy_has(cat(rep('x', 900), ",a"), "a"), 1,
+	    "no_proxy_has: behind a long word");
+	is_num(no_proxy_has(rep('a', HOST_LEN), rep('a', HOST_LEN)), 1,
+	    "no_proxy_has: the longest");
+}
+
+static void
+test_socks(void)
+{
+	static const struct {
+		const char *host;
+		unsigned port;
+		const char *want;
+		size_t n;
+	} c[] = {
+		{ "a.b", 80, "\5\1\0\3\3" "a.b\0\120", 10 },
+		{ "1.2.3.4", 0xff01, "\5\1\0\1\1\2\3\4\xff\1", 10 },
+		{ "::1", 1,
+		    "\5\1\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\1", 22 },
+	};
+	static const struct {
+		const char *in;
+		int n, got;
+		const char *why;
+	} t[] = {
+		{ "", 0, 0, NULL }, { "\5\0\0\1", 4, 0, NULL },
+		{ "\5\0\0\1\1\2\3\4\0\1", 10, 10, NULL },
+		{ "\5\0\0\1\1\2\3\4\0\1MSSH", 14, 10, NULL },
+		{ "\5\0\0\1\1\2\3\4\0", 9, 0, NULL },
+		{ "\5\0\0\3\0\0\1", 7, 7, NULL },
+		{ "\5\0\0\3\2ab\0\1", 9, 9, NULL },
+		{ "\5\0\0\3\2ab\0", 8, 0, NULL },
+		{ "\5\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\1",
+		    22, 22, NULL },
+		{ "\5\2\0\1\0\0\0\0\0\0", 10, 10, "its rules do not allow it" },
+		{ "\5\5\0\1\0\0\0\0\0\0", 10, 10,
+		    "the connection was refused" },
+		{ "\5\10\0\1\0\0\0\0\0\0", 10, 10,
+		    "it does not know that kind of address" },
+		{ "\5\11\0\1\0\0\0\0\0\0", 10, 10, "it failed" },
+		{ "\5\xff\0\1\0\0\0\0\0\0", 10, 10, "it failed" },
+		{ "\4", 1, -1, NULL }, { "H", 1, -1, NULL },
+		{ "\5\0\0\2\0", 5, -1, NULL }, { "\5\0\0\0\0", 5, -1, NULL },
+	};
+	unsigned char out[300];
+	const char *why;
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(c); i++)
+		ok(socks_connect(c[i].host, c[i].port, out) == c[i].n &&
+		    !memcmp(out, c[i].want, c[i].n), "socks_connect: %s",
+		    c[i].host);
+	is_num((long)socks_connect(rep('a', HOST_LEN), 1, out), HOST_LEN + 7,
+	    "socks_connect: the longest");
+	for (i = 0; i < LEN(t); i++) {
+		why = "-";
+		got = socks_take((const unsigned char *)t[i].in, t[i].n, &why);
+		ok(got == t[i].got && (got <= 0 || (t[i].why ?
+		    why && !strcmp(why, t[i].why) : !why)),
+		    "socks_take: row %d", (int)i + 1);
+	}
+}
+
+#define ERR "40E7:error:0A000086:SSL routines:tls_post_process:"
+
+static void
+test_tls_reason(void)
+{
+	static const struct {
+		const char *in;
+		int got;
+		const char *want;
+	} t[] = {
+		{ "", 0, "" }, { "\n\n", 0, "" }, { "depth=0 CN = a\n", 0, "" },
+		{ "verify error:num=62:hostname mismatch\n", 1,
+		    "hostname mismatch" },
+		{ "depth=0\nverify error:num=10:it has expired", 1,
+		    "it has expired" },
+		{ "verify error:num=18:a: b\nx", 1, "a: b" },
+		{ "verify error:num=18:\n", 1, "" },
+		{ "verify error:num=18", 0, "" },
+		{ "verify error:num=1:\33[2J\n", 1, "\\x1b[2J" },
+		{ ERR "certificate verify failed:ssl/x.c:1889:\n", 2,
+		    "certificate verify failed" },
+		{ ERR "wrong version number", 2, "wrong version number" },
+		{ ERR "first:a:1:\n" ERR "second:b:2:\n", 2, "first" },
+		{ ERR "failed:a:1:\nverify error:num=62:mismatch\n", 1,
+		    "mismatch" },
+		{ "a:b:c:d:e:f\n", 0, "" }, { "a:error:c\n", 0, "" },
+		{ "a:b:c:d:e:f\nx:error:y\n", 0, "" },
+		{ "40E7:error:0A000086:SSL routines:fn:", 0, "" },
+		{ ":::::\n", 0, "" },
+		{ ERR "\33]0;x\7:f:1:\n", 2, "\\x1b]0;x\\x07" },
+	};
+	char out[64];
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(out, '#', sizeof out);
+		*out = '\0';
+		got = tls_reason(t[i].in, out, sizeof out - 8);
+		ok(got == t[i].got && !strcmp(out, t[i].want) &&
+		    out[sizeof out - 8] == '#', "tls_reason: row %d",
+		    (int)i + 1);
+	}
+	tls_reason(cat("verify error:num=1:", rep('x', 500)), out, 8);
+	ok(strlen(out) < 8, "tls_reason: as far as there is room");
+}
+
+static void
+test_answer(void)
+{
+	static const struct {
+		const char *in;
+		int got;		/* -2: all of it */
+		long status;
+		int mssh;
+	} t[] = {
+		{ "HTTP/1.1 200 OK\r\n\r\n", -2, 200, 0 },
+		{ "HTTP/1.0 200\r\n\r\n", -2, 200, 0 },
+		{ "HTTP/1.1 200 OK\n\n", -2, 200, 0 },
+		{ "HTTP/1.1 200 OK\r\nA: b\r\n\r\nSSH-2.0", 25, 200, 0 },
+		{ "HTTP/1.1 200 OK\r\n\r\n\r\n", 19, 200, 0 },
+		{ "HTTP/1.1 101 x\r\nUpgrade: mssh\r\n\r\n", -2, 101, 1 },
+		{ "HTTP/1.1 101 x\r\nupgrade:  a, MSSH \r\n\r\n", -2, 101, 1 },
+		{ "HTTP/1.1 101 x\r\nUpgrade:mssh\r\n\r\nOK\n", 32, 101, 1 },
+		{ "HTTP/1.1 101 x\r\nUpgrade: msshx\r\n\r\n", -2, 101, 0 },
+		{ "HTTP/1.1 101 x\r\nUpgrade:\r\n\r\n", -2, 101, 0 },
+		{ "HTTP/1.1 101 x\r\nXUpgrade: mssh\r\n\r\n", -2, 101, 0 },
+		{ "HTTP/1.1 101 Upgrade: mssh\r\n\r\n", -2, 101, 0 },
+		{ "HTTP/1.1 101 x\r\n\r\nUpgrade: mssh\r\n\r\n", 18, 101, 0 },
+		{ "HTTP/1.1 407 Proxy\r\n\r\n", -2, 407, 0 },
+		{ "HTTP/1.1 599 x\r\n\r\n", -2, 599, 0 },
+		{ "", 0, 0, 0 }, { "H", 0, 0, 0 }, { "HTTP/1.", 0, 0, 0 },
+		{ "HTTP/1.1 200 OK", 0, 0, 0 },
+		{ "HTTP/1.1 200 OK\r\n", 0, 0, 0 },
+		{ "HTTP/1.1 200 OK\r\n\r", 0, 0, 0 },
+		{ "HTTP/1.1 200 OK\r\nA: b\r\n", 0, 0, 0 },
+		{ "h", -1, 0, 0 }, { "HTTP/2", -1, 0, 0 },
+		{ "SSH-2.0-x\r\n", -1, 0, 0 }, { "\r\n\r\n", -1, 0, 0 },
+		{ "\n\n", -1, 0, 0 }, { "HTTP/1.1\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.1 20\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.1 099 x\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.1 600 x\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.1 2x0 x\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.1 -12 x\r\n\r\n", -1, 0, 0 },
+		{ "HTTP/1.12200 x\r\n\r\n", -1, 0, 0 },
+	};
+	static char big[HEAD_LEN + 1] = "HTTP/1.1 200 OK\r\nX: ";
+	struct response r;
+	size_t i, n;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		n = strlen(t[i].in);
+		got = response_take(t[i].in, n, &r);
+		ok(got == (t[i].got == -2 ? (int)n : t[i].got) && (got <= 0 ||
+		    (r.status == t[i].status && r.mssh == t[i].mssh)),
+		    "response_take: row %d", (int)i + 1);
+		while (got > 0 && n-- > 0 && n < (size_t)got)
+			if (response_take(t[i].in, n, &r) != 0)
+				ok(0, "response_take: row %d, %d bytes of it",
+				    (int)i + 1, (int)n);
+	}
+	response_take("HTTP/1.1 403 \33[2J\r\n\r\n", 21, &r);
+	is(r.line, "HTTP/1.1 403 \\x1b[2J", "response_take: the line, escaped");
+	memset(big + 20, 'x', sizeof big - 20);
+	is_num(response_take(big, HEAD_LEN - 1, &r), 0, "response_take: long");
+	is_num(response_take(big, HEAD_LEN, &r), -1, "response_take: too long");
+	memcpy(big + HEAD_LEN - 4, "\r\n\r\n", 4);
+	is_num(response_take(big, HEAD_LEN, &r), HEAD_LEN,
+	    "response_take: the longest");
+}
+
 int
 main(void)
 {
@@ -1926,6 +2341,15 @@ main(void)
 	test_head_origin();
 	test_proxy_line();
 	test_proxy_block();
+	test_url();
+	test_proxy();
+	test_percent();
+	test_basic();
+	test_command();
+	test_no_proxy();
+	test_socks();
+	test_tls_reason();
+	test_answer();
 	printf("1..%d\n", count);
 	return failed != 0;
 }

@@ -31,7 +31,8 @@ for v in $(env | sed -n 's/^\(MSSH_[A-Z_]*\)=.*/\1/p'); do
 	unset "$v"
 done
 unset v JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC \
-    SSH_AUTH_SOCK SSH_ASKPASS DISPLAY
+    SSH_AUTH_SOCK SSH_ASKPASS DISPLAY \
+    http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY no_proxy NO_PROXY
 HOME=$T/home XDG_CONFIG_HOME=$T/config
 # A small quarantine, so that memory can be compared under ASan as well.
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/san:quarantine_size_mb=1
