@@ -1756,7 +1756,7 @@ proxy_take(const char *b, size_t n, struct origin *o)
 }
 
 /* what curl(1) calls no_proxy: names with all that is below them, addresses and
- * networks, with commas or blanks between them; or * for all */
+ * networks, with commas or blanks between them; or a * alone, for all */
 static inline int
 no_proxy_has(const char *list, const char *host)
 {
@@ -1767,6 +1767,8 @@ no_proxy_has(const char *list, const char *host)
 	struct net net;
 	const char *p;
 
+	if (!strcmp(list, "*"))
+		return 1;
 	for (; *(list += strspn(list, ", \t")); list += n) {
 		n = strcspn(list, ", \t");
 		p = list + (*list == '.');
@@ -1775,8 +1777,6 @@ no_proxy_has(const char *list, const char *host)
 		snprintf(w, sizeof w, "%.*s", (int)(n - (p - list)), p);
 		if (has_suffix(w, "."))
 			w[strlen(w) - 1] = '\0';
-		if (!strcmp(w, "*"))
-			return 1;
 		if (is_ip && net_parse(w, &net) == 0 && net_has(&net, ip))
 			return 1;
 		if (!is_ip && *w && strlen(w) <= m &&
