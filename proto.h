@@ -1847,8 +1847,9 @@ tls_reason(const char *text, char *out, size_t size)
 	for (p = text; *p; p = eol + (*eol == '\n')) {
 		eol = p + strcspn(p, "\n");
 		if (!strncmp(p, bad, sizeof bad - 1) &&
-		    (e = memchr(p + sizeof bad - 1, ':', eol - p))) {
-			escape(out, size, e + 1, e < eol ? eol - e - 1 : 0);
+		    (e = memchr(p + sizeof bad - 1, ':',
+		    eol - p - (sizeof bad - 1)))) {
+			escape(out, size, e + 1, eol - e - 1);
 			return 1;
 		}
 		for (e = p, i = 0; i < 5 && e < eol; i++)
