@@ -914,11 +914,13 @@ proxy_parse(const char *s, struct proxy *x, const char **why)
 	if (sep)
 		s = sep + 3;
 	n = strcspn(s, "/?#");
+	*why = "the user or password of the proxy is too long, or badly "
+	    "encoded (a % is written %25, a @ %40, a / %2F)";
+	if (strchr(s + n, '@'))
+		return -1;
 	for (at = s + n; at > s && at[-1] != '@';)
 		at--;
 	if (at > s) {
-		*why = "the user or password of the proxy is too long, or "
-		    "badly encoded (a % is written %25, a @ %40)";
 		if (!(colon = memchr(s, ':', at - 1 - s)))
 			colon = at - 1;
 		if (percent_decode(s, colon - s, x->user, sizeof x->user) < 0 ||
