@@ -3339,9 +3339,9 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 }
 
 /* Makes a transport and two children: what it runs on, and who hands it over.
- * -1: see errno. */
+ * -1: *what failed, see errno. */
 static int
-transport(int sock, const struct query *q)
+transport(int sock, const struct query *q, const char **what)
 {
 	struct sockaddr_un sa;
 	int f[5] = { -1, -1, -1, -1, -1 };	/* our end and the child's; a
@@ -3349,9 +3349,11 @@ transport(int sock, const struct query *q)
 						 * breaks; where it listens */
 	int pid = -1, keeper = -1, i, e;
 
+	*what = "";
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, f) == 0 && pipe(f + 2) == 0 &&
-	    (q->what != Q_TLS || (f[4] = net_listen_private(&sa)) >= 0) &&
-	    (pid = fork()) == 0) {
+	    q->what == Q_TLS && (f[4] = net_listen_private(&sa)) < 0)
+		*what = "no socket in $TMPDIR or /tmp: ";
+	if (f[3] >= 0 && !**what && (pid = fork()) == 0) {
 		if (q->what == Q_TLS)
 			tls_exec(&sa, f[1], f[3]);
 		connect_exec(f[1]);
@@ -3376,6 +3378,7 @@ helper_main(int fd)
 	static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	struct answer a;
 	struct query q;
+	const char *what;
 	size_t i;
 	int null;
 
@@ -3391,10 +3394,11 @@ helper_main(int fd)
 		if (q.what == Q_SERVER || q.what == Q_SSHD) {
 			if (fork() == 0)
 				look_up(fd, &q);
-		} else if (transport(fd, &q) < 0) {
+		} else if (transport(fd, &q, &what) < 0) {
 			memset(&a, 0, sizeof a);
 			a.q = q;
-			snprintf(a.why, sizeof a.why, "%s", strerror(errno));
+			snprintf(a.why, sizeof a.why, "%s%s", what,
+			    strerror(errno));
 			send(fd, &a, sizeof a, MSG_NOSIGNAL);
 		}
 	}
