@@ -3642,6 +3642,7 @@ on_said(struct io *io)
 	char rest[512];
 	size_t room;
 	ssize_t n;
+	int i = 0;
 
 	do {
 		room = sizeof w->said - 1 - w->n;
@@ -3649,8 +3650,10 @@ on_said(struct io *io)
 		    room ? room : sizeof rest);
 		if (n > 0 && room)
 			w->n += n;
-	} while (n > 0);
-	if (n < 0 && errno == EAGAIN)
+	} while (n > 0 && ++i < 16);
+	if (n > 0)
+		io_again(io);
+	else if (n < 0 && errno == EAGAIN)
 		io->ready &= ~IO_R;
 	else
 		io_close(io);
