@@ -3933,6 +3933,7 @@ socks_step(struct conn *c, const unsigned char *b, size_t n)
 		return -1;
 	}
 	c->io.ready |= IO_R;
+	io_again(&c->io);	/* more may have come with it */
 	if (c->copied == 2) {
 		tunnelled(c);
 		return -1;
