@@ -3485,6 +3485,7 @@ struct wrap {
 	size_t n;
 	struct conn *of;		/* whose it is, or NULL: gone */
 	struct conn *net;		/* TLS: the network side, or NULL */
+	int heard;			/* something came from there */
 };
 
 static struct wrap *wraps;
@@ -3597,6 +3598,9 @@ carrier_end(struct conn *c, const char *why)
 
 	while (w->net != net)
 		w = w->next;
+	w->heard = net->half->out.total > 0;
+	if (net->half->out.eof)
+		why = NULL;	/* openssl said goodbye to nobody: no cut */
 	w->net = NULL;
 	part(net, tls);
 	conn_release(tls);
@@ -3670,7 +3674,9 @@ lost_why(const struct conn *c, char *why, size_t size)
 
 	snprintf(why, size, "the server closed the connection without an "
 	    "answer");
-	if (w && c->layer < SEALED) {
+	if (w && w->net)
+		w->heard = w->net->half->out.total > 0;
+	if (w && cfg.connect && !w->heard) {
 		snprintf(why, size, "the command of --connect ended, or "
 		    "closed its output, without an answer of the server");
 		return X_UNREACHABLE;
