@@ -3280,6 +3280,8 @@ tls_exec(const struct sockaddr_un *sa, int fd, int err)
 		argv[n++] = cfg.cert;
 		argv[n++] = "-key";
 		argv[n++] = cfg.certkey ? cfg.certkey : cfg.cert;
+		argv[n++] = "-pass";	/* or it would ask for one */
+		argv[n++] = "pass:";
 	}
 	argv[n] = NULL;
 	proc_exec((char *const *)argv, fd, err);
@@ -5208,6 +5210,14 @@ proxy_hide(void)
 	memset(arg, 'x', at - arg);
 }
 
+/* openssl would not say which of them it is. */
+static void
+readable(const char *name, const char *file)
+{
+	if (file && access(file, R_OK) < 0)
+		die(X_USAGE, "--%s %s:", name, file);
+}
+
 /* The way to the server. */
 static void
 way_load(void)
@@ -5236,6 +5246,9 @@ way_load(void)
 		    "most 4000 characters");
 	if (cfg.certkey && !cfg.cert)
 		die(X_USAGE, "--certkey wants --cert");
+	readable("cafile", cfg.cafile);
+	readable("cert", cfg.cert);
+	readable("certkey", cfg.certkey);
 	if (!cfg.proxy && !cfg.connect && url.scheme != S_UNIX)
 		cfg.proxy = proxy_env(&name);
 	if (cfg.exec)
