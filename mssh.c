@@ -3665,6 +3665,15 @@ on_said(struct io *io)
 		io_close(io);
 }
 
+static const char *
+proxy_str(void)
+{
+	static char b[ADDR_LEN + 50];
+
+	snprintf(b, sizeof b, "the proxy %s:%s", proxy.host, proxy.port);
+	return b;
+}
+
 /* The other end has closed c before it said what it had to: why?  Returns the
  * exit code. */
 static int
@@ -3674,6 +3683,10 @@ lost_why(const struct conn *c, char *why, size_t size)
 	char b[120];
 	int kind;
 
+	if (*proxy.host && c->layer < TUNNELLED) {
+		snprintf(why, size, "%s closed the connection", proxy_str());
+		return X_UNREACHABLE;
+	}
 	snprintf(why, size, "the server closed the connection without an "
 	    "answer");
 	if (w && w->net)
@@ -3862,15 +3875,6 @@ authority(int always)
 	snprintf(b, sizeof b, "%s%s%s%s%s", v6 ? "[" : "", url.host,
 	    v6 ? "]" : "", def && !always ? "" : ":",
 	    def && !always ? "" : url.port);
-	return b;
-}
-
-static const char *
-proxy_str(void)
-{
-	static char b[ADDR_LEN + 50];
-
-	snprintf(b, sizeof b, "the proxy %s:%s", proxy.host, proxy.port);
 	return b;
 }
 
