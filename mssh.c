@@ -3280,8 +3280,6 @@ tls_exec(const struct sockaddr_un *sa, int fd, int err)
 		argv[n++] = cfg.cert;
 		argv[n++] = "-key";
 		argv[n++] = cfg.certkey ? cfg.certkey : cfg.cert;
-		argv[n++] = "-pass";	/* or it would ask for one */
-		argv[n++] = "pass:";
 	}
 	argv[n] = NULL;
 	proc_exec((char *const *)argv, fd, err);
