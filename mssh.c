@@ -4936,9 +4936,12 @@ ask(struct conn *c)
 	if (!k)
 		die(X_FAIL, "no memory:");
 	if (say(c, "MSSH/2 client %s wait=%ld%s%s", cfg.node, cfg.wait,
-	    cfg.fdpass && passed < 0 ? " early=1" : "", k) < 0)
+	    cfg.fdpass && passed < 0 ? " early=1" : "", k) < 0) {
+		if (wraps)
+			lost(c);	/* it exits, and knows why */
 		die(X_UNREACHABLE, "cannot reach the server %s:",
 		    server_str());
+	}
 	enter(c, ASK);
 	if (!*k)
 		asked(c);
