@@ -3822,6 +3822,10 @@ web_answer(struct conn *c, struct response *r, const char *who)
 	ssize_t n = peek(c);
 	int used = 0;
 
+	if (expired(c)) {	/* at first: 1xx may come without end */
+		fail(c, X_TIMEOUT, "%s does not answer", who);
+		return -1;
+	}
 	if (n > 0)
 		used = response_take((char *)first, n, r);
 	if (n == 0 || (n < 0 && errno != EAGAIN) ||
@@ -3836,10 +3840,6 @@ web_answer(struct conn *c, struct response *r, const char *who)
 		c->io.ready &= ~IO_R;
 	if (used < 0) {
 		fail(c, X_PROTOCOL, "%s does not speak HTTP", who);
-		return -1;
-	}
-	if (used == 0 && expired(c)) {
-		fail(c, X_TIMEOUT, "%s does not answer", who);
 		return -1;
 	}
 	if (used == 0)
@@ -3982,15 +3982,16 @@ on_socks(struct conn *c)
 	ssize_t n = peek(c);
 
 	if (n == 0 || (n < 0 && errno != EAGAIN)) {
-		fail(c, X_UNREACHABLE, "%s closed the connection",
-		    proxy_str());
+		lost(c);
 		return;
 	}
 	if (n < 0)
 		c->io.ready &= ~IO_R;
 	else if (socks_step(c, first, n) < 0)
 		return;
-	if (expired(c) || (n > 0 && c->io.ready & IO_H))
+	if (c->io.ready & IO_H && n > 0)
+		lost(c);
+	else if (expired(c))
 		fail(c, X_TIMEOUT, "%s does not answer", proxy_str());
 }
 
