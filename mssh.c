@@ -3288,11 +3288,11 @@ tls_exec(const struct sockaddr_un *sa, int fd, int err)
 static void
 connect_exec(int fd)
 {
-	char cmd[4096];
+	char cmd[4096] = "exec ";	/* no shell lingers and holds fd */
 	char *argv[] = { "/bin/sh", "-c", cmd, NULL };
 
-	if (command_expand(cfg.connect, url.host, url.port, cmd,
-	    sizeof cmd) == 0)
+	if (command_expand(cfg.connect, url.host, url.port, cmd + 5,
+	    sizeof cmd - 5) == 0)
 		proc_exec(argv, fd, -1);
 	_exit(127);
 }
