@@ -477,7 +477,7 @@ fails 3 'says: HTTP/1.1 403 \x1b[2Jno\x07' 'CONNECT: no escapes' \
     --proxy "http://$px:$(box esc)"
 fails 9 'no mssh server behind that path: HTTP/1.1 200 OK' 'HTTP: a page' \
     --server "http://$px:$(box page)/x"
-fails 9 'no mssh server behind that path: HTTP/1.1 502' 'HTTP: 502' \
+fails 3 'the front says: HTTP/1.1 502 Bad Gateway' 'HTTP: 502' \
     --server "http://$px:$(box down)/x"
 fails 9 'no mssh server behind that path: HTTP/1.1 101' 'HTTP: another 101' \
     --server "http://$px:$(box other)/x"
