@@ -330,7 +330,7 @@ sleep 300 <&- >&- &
 ncat "$1" "$2"
 exec sleep 300 <&- >&-
 END
-STUBBORN="exec sh $T/stubborn %h %p"
+STUBBORN="sh $T/stubborn %h %p"
 slow() {
 	start "agent-$1" env MARK="$1" "$MSSH" agent "$1" --ssh-port "$SVC" \
 	    --cafile "$T/ours.crt" -v --server "$2" ${3:+--connect "$3"}
