@@ -3319,7 +3319,8 @@ hand_over(int sock, const struct query *q, int pid, const int *f,
 			a.n = 3;
 		net_unlisten_private(sa);
 	}
-	net_send_fds(sock, &a, sizeof a, fds, a.n);	/* or the leash breaks */
+	/* who does not get them lets go of the leash */
+	net_send_fds(sock, &a, sizeof a, fds, a.n);
 	if (q->what == Q_TLS)
 		_exit(0);
 	close(sock);		/* that of the helper, whose end shows by it */
@@ -4967,8 +4968,9 @@ on_ask(struct conn *c)
 		r = c->half->from ? flow(c->half->from, c) : 0;
 		if (r < 0)
 			c->io.ready |= IO_R;	/* its answer says why */
-		if (r > 0 && cfg.fdpass)	/* ssh has given up, and has no */
-			exit(0);		/* pid of ours to say so to */
+		/* ssh has given up, and has no pid of ours to say so to */
+		if (r > 0 && cfg.fdpass)
+			exit(0);
 		return;
 	}
 	in->half->out.keep = 0;

@@ -1928,7 +1928,8 @@ test_url(void)
 		{ "https://a/\r\nX:", -1, 0, 0, 0 },
 		{ "https://a/\x7f", -1, 0, 0, 0 },
 		{ "https://a/\xc3\xa4", -1, 0, 0, 0 },
-		{ "ws://a/", -1, 0, 0, 0 }, { "HTTP://a/", S_HTTP, "a", "80", "/" },
+		{ "ws://a/", -1, 0, 0, 0 },
+		{ "HTTP://a/", S_HTTP, "a", "80", "/" },
 		{ "unix:", -1, 0, 0, 0 }, { "unix:x", -1, 0, 0, 0 },
 	};
 	struct url u;
@@ -2039,7 +2040,8 @@ test_percent(void)
 	is_num(percent_decode("", 0, out, 1), 0, "percent_decode: nothing");
 	ok(percent_decode("%1f", 3, out, 8) && percent_decode("\t", 1, out, 8)
 	    && percent_decode("%7f", 3, out, 8) &&
-	    percent_decode("%+1", 3, out, 8) && percent_decode("% 1", 3, out, 8),
+	    percent_decode("%+1", 3, out, 8) &&
+	    percent_decode("% 1", 3, out, 8),
 	    "percent_decode: controls");
 }
 

@@ -329,6 +329,19 @@ for f in $all; do
 	is "$(log_count "agent-$f" 'parked at')" 3 "$f: parked all the time"
 done
 
+# ssh wants a socket (ProxyUseFdpass): a process in the background is behind it.
+fdpass() {
+	ssh -F none -i "$T/key" -o UserKnownHostsFile="$T/known" \
+	    -o StrictHostKeyChecking=accept-new -o BatchMode=yes \
+	    -o IdentitiesOnly=yes -o ConnectTimeout=20 -o ProxyUseFdpass=yes \
+	    -o ProxyCommand="'$MSSH' proxy --fdpass --server $(url "$1") $1" \
+	    "$USER@$1.fdpass" 'echo "$((6 * 7))"'
+}
+is "$(fdpass nginx-http 2>"$T/err")" 42 'a socket for ssh, through TLS' ||
+    note "$(cat "$T/err")"
+ok 'nobody is left behind it' wait_for 10 sh -c \
+    "! pgrep -f 'prox[y] --fdpass --server $(url nginx-http) '"
+
 # ---- 200 MB, from nodes that were parked for longer than that
 
 cat >"$T/fetch" <<'END'
