@@ -3644,7 +3644,7 @@ on_said(struct io *io)
 {
 	struct wrap *w = (struct wrap *)((char *)io -
 	    offsetof(struct wrap, io));
-	char rest[512];
+	static char rest[512];
 	size_t room;
 	ssize_t n;
 	int i = 0;
@@ -3683,7 +3683,8 @@ lost_why(const struct conn *c, char *why, size_t size)
 	int kind;
 
 	if (*proxy.host && c->layer < TUNNELLED) {
-		snprintf(why, size, "%s closed the connection", proxy_str());
+		snprintf(why, size, "%.260s closed the connection",
+		    proxy_str());
 		return X_UNREACHABLE;
 	}
 	snprintf(why, size, "the server closed the connection without an "
