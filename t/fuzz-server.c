@@ -473,7 +473,8 @@ put_front(struct guest *g, unsigned how)
 	char b[512];
 	size_t n = 0, k = 0;
 
-	if (g->fd < 0 || g->nsent || g->web || g->npending || g->shut)
+	if (g->fd < 0 || g->nsent || g->web || g->refused || g->npending ||
+	    g->shut)
 		return 0;
 	g->refused = cfg.proxied && (!is_trusted(g->from) || !proxy);
 	if (proxy) {
