@@ -73,7 +73,7 @@ ok 'the agent knows that it is not parked any more' \
     wait_log agent-box ' lost ' 60
 note "after $(took "$t0") s"
 ok 'the node is cut off: the agent ends the session' \
-    wait_log agent-box 'the network is gone' 90
+    wait_log agent-box ' box from 203.0.113.2 up ' 90
 note "after $(took "$t0") s"
 ok 'the client is cut off: its ssh ends' wait_gone up 90
 note "after $(took "$t0") s"

@@ -71,7 +71,8 @@ begun() {
 }
 
 # besieged KIND COUNT HOSTS: under so many strangers at once (no more than a
-# thousand, and they never rest), who come 2000 times at the least.
+# thousand, and they never rest), who come 500 times at the least: they have
+# what others leave of the machine, and that may be little.
 besieged() {
 	what_="$1 from $3"
 	mark server
@@ -84,7 +85,7 @@ besieged() {
 	stop crowd
 	n=$(sed -n 's/^begun \([0-9]*\).*/\1/p' "$T/crowd.log")
 	note "$n connections"
-	ok "$what_: they really tried" [ "$n" -ge 2000 ]
+	ok "$what_: they really tried" [ "$n" -ge 500 ]
 	note "$peak descriptors"
 	ok "$what_: they had no more than they may" [ "$peak" -le $most ]
 	ok "$what_: the log is bounded" terse

@@ -35,6 +35,8 @@ phases_known() {
 	cat "$T/phases"
 	[ "$(wc -l <"$T/phases")" -ge 10 ] || return 1
 	while read -r p; do
+		# before a hello there is no node to go wrong with
+		case $p in FRONT | HEAD) continue ;; esac
 		grep -q "phase\\[[a-z]*\\] == $p\\>" "$model" || {
 			echo "$p is not in the model"
 			return 1
