@@ -808,6 +808,90 @@ fuzz_proxy(const char *b, size_t n, unsigned knob)
 	free(all);
 }
 
+static void
+check_host(const char *host, const char *port)
+{
+	const char *p;
+
+	assert(*host && *host != '-' && strlen(host) <= HOST_LEN);
+	assert(*port && *port != '-' && strlen(port) <= 32);
+	for (p = host; *p; p++)
+		assert(is_node_char(*p) || *p == ':' || *p == '%');
+	for (p = port; *p; p++)
+		assert(is_alnum(*p) || *p == '-');
+}
+
+/* Where a server is, and the ways there: nothing in them ends a line or means
+ * something to a shell. */
+static void
+fuzz_url(char *s, size_t n, unsigned knob)
+{
+	const char *why = NULL, *p;
+	char out[200];
+	struct proxy x;
+	struct url u;
+	size_t k = size_of(knob, sizeof out);
+
+	(void)n;
+	if (url_parse(s, &u) == 0) {
+		if (u.scheme != S_UNIX)
+			check_host(u.host, u.port);
+		assert(!*u.path == (u.scheme == S_TCP));
+		assert(!*u.path || *u.path == '/');
+		for (p = u.path; *p; p++)
+			assert(*p > ' ' && *p <= '~');
+		if (command_expand(s, "h.x", "1", out, k) == 0)
+			assert(strlen(out) < k);
+		no_proxy_has(s, u.host);
+	}
+	if (proxy_parse(s, &x, &why) == 0) {
+		check_host(x.host, x.port);
+		for (p = x.user; *p; p++)
+			assert((unsigned char)*p >= ' ' && *p != 0x7f);
+		for (p = x.pass; *p; p++)
+			assert((unsigned char)*p >= ' ' && *p != 0x7f);
+	} else
+		assert(why && *why);
+	assert(!no_proxy_has(s, "a.b") || strchr(s, 'b') || strchr(s, 'B') ||
+	    strchr(s, '*'));
+}
+
+static void
+fuzz_socks(const char *b, size_t n, unsigned knob)
+{
+	const char *why = NULL;
+	char *p = copy(b, n, 0);
+	int r = socks_take((unsigned char *)p, n, &why), part;
+	size_t k = size_of(knob, n);
+
+	free(p);
+	assert(r >= -1 && r <= (int)n);
+	assert(r <= 0 || (b[0] == 5 && !why == !b[1]));
+	p = copy(b, k, 0);
+	part = socks_take((unsigned char *)p, k, &why);
+	free(p);
+	if (r > 0)
+		assert(part == (k < (size_t)r ? 0 : r));
+	else
+		assert(!part || part == r);
+}
+
+/* What openssl says comes in part from whoever answers it. */
+static void
+fuzz_tls(char *s, size_t n, unsigned knob)
+{
+	char out[120] = "", *p;
+	size_t k = size_of(knob, sizeof out - 8) + 8;
+	int r = tls_reason(s, out, k);
+
+	(void)n;
+	assert(r >= 0 && r <= 2 && strlen(out) < k);
+	assert(r || !*out);
+	assert(r != 1 || strstr(s, "verify error:num="));
+	for (p = out; *p; p++)
+		assert(*p >= ' ' && *p <= '~');
+}
+
 static const struct {
 	void (*bytes)(const char *, size_t, unsigned knob);
 	void (*string)(char *, size_t, unsigned knob);
@@ -839,6 +923,9 @@ static const struct {
 	{ NULL, fuzz_net },
 	{ fuzz_origin, NULL },
 	{ fuzz_proxy, NULL },		/* { */
+	{ NULL, fuzz_url },
+	{ fuzz_socks, NULL },
+	{ NULL, fuzz_tls },		/* ~ */
 };
 
 int
