@@ -362,9 +362,9 @@ fetch() {
 }
 
 fetch nginx-http haproxy-tcp
-fetch nginx-unix haproxy-proxy
-fetch haproxy-http nginx-stream
+fetch haproxy-http haproxy-proxy
 fetch caddy stunnel
+fetch nginx-stream		# nginx-unix is nginx-http to its clients
 rm "$T/file"
 
 # ---- a reload
