@@ -274,7 +274,7 @@ mark server
 kill -HUP "$(pid server)"
 ok 'one name with two secrets' wait_log server 'the key bob has two secrets'
 
-(echo echo; sleep 4; echo late) | "$MSSH" proxy web --server "$SRV" \
+(echo echo; sleep 7; echo late) | "$MSSH" proxy web --server "$SRV" \
     --key "$T/bob.key" >"$T/lives" 2>&1 &
 lives=$!
 ok 'a session' wait_log agent-web 'to sshd' 5
