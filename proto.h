@@ -1,7 +1,15 @@
 /* proto.h - what mssh says on the wire and reads in files
  *
- * Pure functions: no I/O, no allocation, no clock, no errno.  Whatever a
- * stranger can send is parsed here, so one include is one fuzz target.
+ * Pure functions: no I/O, no allocation, no clock, no errno.  Whatever an
+ * unauthenticated peer can send is parsed here, so one include is one fuzz
+ * target.  In this order:
+ *
+ *	wire		lines, words, numbers, ids, hello and replies
+ *	keys		SHA-256, HMAC, SipHash, secrets and proofs
+ *	addresses	networks, peers, HOST:PORT
+ *	HTTP		heads, requests, answers, PROXY headers
+ *	ways out	URLs, proxies, CONNECT, SOCKS, what openssl says
+ *	configuration	names and quotes for ssh, patterns, the file
  *
  * Theory.  A conversation is lines of printable ASCII that end in LF (a CR
  * before it is dropped), then raw bytes that belong to somebody else.  The
@@ -17,20 +25,21 @@
 #define PROTO_H
 
 #include <sys/socket.h>
+#include <netinet/in.h>
 #include <arpa/inet.h>
 
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
 	LINE_LEN = 512,		/* longest line, its LF included */
 	NODE_LEN = 64,		/* longest node id */
 	HOST_LEN = 253,		/* longest host name (RFC 1035 2.3.4) */
 	ADDR_LEN = HOST_LEN + 9,	/* "[host]:65535" and NUL */
-	PORT = 8443,		/* the server's, when none is given */
+	PORT = 8443,		/* the server's, when none is given, */
 	COPY_LEN = 4096,	/* client bytes that travel behind GO */
 	HEAD_LEN = 4096,	/* longest head of HTTP, or PROXY header */
 	PATH_LEN = 256,		/* of a URL */
@@ -38,8 +47,21 @@ enum {
 	MAC_LEN = 32,		/* HMAC-SHA256; secrets and nonces, too */
 	B64_LEN = 43,		/* that in base64url */
 	KEY_LEN = 32,		/* longest name of a key */
-	KEYS_LEN = 1024		/* longest line of a keys file */
+	KEYS_LEN = 1024,	/* longest line of a keys file */
+	/* sizes of strings that are written here, with their NUL */
+	PEER_LEN = INET6_ADDRSTRLEN + 10,
+	URL_LEN = HOST_LEN + PATH_LEN + 50,
+	NAME_LEN = NODE_LEN + HOST_LEN + 50,
+	AGO_LEN = 32
 };
+
+#define PORT_STR "8443"		/* and in words */
+#define KEY_RULE "the name of a key has 1 to 32 letters, digits, '.', '_' " \
+	"and '-', a letter or digit first"
+#define BLANKS " \t\r\n"	/* on the wire there is only the first */
+#define DIGITS "0123456789"
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" DIGITS
+#define NAME_CHARS ALNUM "._-"	/* of a node or a key */
 
 /* Why something was refused; the name is the word on the wire. */
 enum code {
@@ -52,27 +74,129 @@ static const char *const code_names[C_MAX] = {
 	"unreachable", "timeout", "limit"
 };
 
-/* Takes one line from n peeked bytes into line, NUL-terminated and without
- * its end.  A byte that is not printable ASCII is malformed at once, so that
- * binary noise need not wait for the deadline. */
+/* exit codes, and which a client makes of a refusal */
+enum {
+	X_FAIL = 1, X_USAGE, X_UNREACHABLE, X_OFFLINE, X_DENIED, X_SSHD,
+	X_TIMEOUT, X_BUSY, X_PROTOCOL, X_TLS
+};
+
+static const unsigned char code_exits[C_MAX] = {
+	[C_SYNTAX] = X_PROTOCOL, [C_DENIED] = X_DENIED,
+	[C_OFFLINE] = X_OFFLINE, [C_BUSY] = X_BUSY, [C_EXISTS] = X_DENIED,
+	[C_UNREACHABLE] = X_SSHD, [C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY
+};
+
+/* wire */
+
+static inline int
+fold(int c, int exact)
+{
+	return !exact && c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
+static inline int
+is_alnum(int c)
+{
+	return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
+/* Do n bytes say word, without regard to case? */
+static inline int
+says(const char *s, size_t n, const char *word)
+{
+	return strlen(word) == n && !strncasecmp(s, word, n);
+}
+
+static inline int
+begins(const char *s, const char *with)
+{
+	return !strncasecmp(s, with, strlen(with));
+}
+
+static inline int
+has_suffix(const char *s, const char *suf)
+{
+	size_t n = strlen(s), m = strlen(suf);
+
+	return n >= m && !strcmp(s + n - m, suf);
+}
+
+/* Copies n bytes to out, a NUL-terminated string of size, with all that is
+ * not plain print escaped: fit for a log line or a terminal. */
+static inline char *
+escape(char *out, size_t size, const void *in, size_t n)
+{
+	const unsigned char *b = in;
+	size_t i, o = 0;
+
+	for (i = 0; i < n && o + 5 < size; i++)
+		if (b[i] >= ' ' && b[i] <= '~' && b[i] != '\\')
+			out[o++] = b[i];
+		else
+			o += snprintf(out + o, 5, "\\x%02x", b[i]);
+	out[o] = '\0';
+	return out;
+}
+
+/* UTC as RFC 3339 writes it.  Not gmtime_r(3), which brings a libc's time zones
+ * with it: 4 KiB in a static binary, and with glibc a file to open, which the
+ * sandbox forbids.  Days to date after E. G. Richards (Explanatory Supplement
+ * to the Astronomical Almanac, 3rd ed., 15.11.3). */
+static inline int
+time_str(int64_t t, char *b, size_t size)
+{
+	int s = t % 86400, day = t / 86400 + 2440588;
+	int f = day + 1401 + (4 * day + 274277) / 146097 * 3 / 4 - 38;
+	int e = 4 * f + 3, h = 5 * (e % 1461 / 4) + 2;
+	int m = (h / 153 + 2) % 12 + 1;
+
+	return snprintf(b, size, "%04d-%02d-%02dT%02d:%02d:%02dZ ",
+	    e / 1461 - 4716 + (14 - m) / 12, m, h % 153 / 5 + 1,
+	    s / 3600, s / 60 % 60, s % 60);
+}
+
+/* A time that has passed, in the unit that says most. */
+static inline const char *
+ago(int64_t ms, char out[AGO_LEN])
+{
+	static const char unit[][5] = { "s", "min", "h", "days" };
+	static const unsigned char next[] = { 60, 60, 24 };
+	long long n = ms / 1000;
+	int i;
+
+	for (i = 0; i < 3 && n >= 2 * next[i]; i++)
+		n /= next[i];
+	snprintf(out, AGO_LEN, "%lld %.4s", n, unit[i]);
+	return out;
+}
+
+/* Copies n bytes of s to out, as a string.  Returns n, or -1: too long. */
+static inline int
+str_copy(char *out, size_t size, const char *s, size_t n)
+{
+	if (n >= size)
+		return -1;
+	memcpy(out, s, n);
+	out[n] = '\0';
+	return n;
+}
+
+/* Takes one line from n peeked bytes into line, without its end.  What is not
+ * printable ASCII is malformed at once: noise need not await the deadline. */
 static inline int
 line_take(const char *buf, size_t n, char line[LINE_LEN])
 {
-	size_t i, len;
+	size_t i;
+	int cr = 0;			/* was the last byte one? */
 
 	for (i = 0; i < n && i < LINE_LEN; i++) {
-		unsigned char c = buf[i];
-
-		if (c == '\n') {
-			len = i && buf[i - 1] == '\r' ? i - 1 : i;
-			memcpy(line, buf, len);
-			line[len] = '\0';
+		if (buf[i] == '\n') {
+			str_copy(line, LINE_LEN, buf, i - cr);
 			return i + 1;
 		}
-		if (i && buf[i - 1] == '\r')
+		if (cr || ((buf[i] < ' ' || buf[i] > '~') && buf[i] != '\r'))
 			return -1;
-		if ((c < ' ' || c > '~') && c != '\r')
-			return -1;
+		cr = buf[i] == '\r';
 	}
 	return i == LINE_LEN ? -1 : 0;
 }
@@ -82,17 +206,10 @@ line_take(const char *buf, size_t n, char line[LINE_LEN])
 static inline int
 word_next(const char **s, char *out, size_t size)
 {
-	const char *p = *s;
-	size_t n;
+	const char *p = *s + strspn(*s, BLANKS);
 
-	p += strspn(p, " ");
-	n = strcspn(p, " ");
-	*s = p + n;
-	if (n >= size)
-		return -1;
-	memcpy(out, p, n);
-	out[n] = '\0';
-	return n;
+	*s = p + strcspn(p, BLANKS);
+	return str_copy(out, size, p, *s - p);
 }
 
 /* Finds name=value among the words of line; the first one counts.  Returns
@@ -104,43 +221,35 @@ word_get(const char *line, const char *name, char *out, size_t size)
 
 	while (*(line += strspn(line, " "))) {
 		len = strcspn(line, " ");
-		if (len > n && !memcmp(line, name, n) && line[n] == '=') {
-			len -= n + 1;
-			if (len >= size)
-				return -1;
-			memcpy(out, line + n + 1, len);
-			out[len] = '\0';
-			return len;
-		}
+		if (len > n && !memcmp(line, name, n) && line[n] == '=')
+			return str_copy(out, size, line + n + 1, len - n - 1);
 		line += len;
 	}
 	return -1;
 }
 
-/* Is word the first one of line? */
-static inline int
+/* Is word the first one of line?  Returns what stands behind it, or NULL. */
+static inline const char *
 word_is(const char *line, const char *word)
 {
 	size_t n = strlen(word);
 
 	line += strspn(line, " ");
-	return !strncmp(line, word, n) && (line[n] == ' ' || !line[n]);
+	if (strncmp(line, word, n) || (line[n] && line[n] != ' '))
+		return NULL;
+	return line + n + strspn(line + n, " ");
 }
 
-/* A decimal number from lo to hi, and nothing else. */
+/* A decimal number from lo, at least 0, to hi, and nothing else. */
 static inline int
 num_parse(const char *s, long lo, long hi, long *out)
 {
-	long v = 0;
+	unsigned long v = 0, max = hi;
+	const char *p;
 
-	if (!*s)
-		return -1;
-	for (; *s; s++) {
-		if (*s < '0' || *s > '9' || v > hi / 10)
-			return -1;
-		v = v * 10 + (*s - '0');
-	}
-	if (v < lo || v > hi)
+	for (p = s; *p >= '0' && *p <= '9' && v <= max / 10; p++)
+		v = v * 10 + (*p - '0');
+	if (p == s || *p || v < (unsigned long)lo || v > max)
 		return -1;
 	*out = v;
 	return 0;
@@ -150,75 +259,87 @@ num_parse(const char *s, long lo, long hi, long *out)
 static inline int
 hex_parse(const char *s, uint64_t *out)
 {
-	static const char dig[] = "0123456789abcdefABCDEF";
-	const char *p;
-	uint64_t v = 0;
-	int n;
+	size_t n = strspn(s, "0123456789abcdefABCDEF");
 
-	for (n = 0; s[n]; n++) {
-		if (n == 16 || !(p = strchr(dig, s[n])))
-			return -1;
-		v = v << 4 | (uint64_t)(p - dig < 16 ? p - dig : p - dig - 6);
+	if (!n || n > 16 || s[n])
+		return -1;
+	*out = strtoull(s, NULL, 16);
+	return 0;
+}
+
+/* base64url without padding and base64 with it (RFC 4648 5, 4): what stands
+ * behind the 64 digits is the padding, if there is any */
+static const char b64_digits[] = ALNUM "-_";
+static const char basic_digits[] = ALNUM "+/=";
+
+static inline void
+base64_write(const void *in, size_t n, const char *dig, char *out)
+{
+	const unsigned char *b = in;
+	uint32_t acc = 0;
+	size_t i, o = 0;
+	int bits = 0;
+
+	for (i = 0; i < n; i++) {
+		acc = acc << 8 | b[i];
+		for (bits += 8; bits >= 6; bits -= 6)
+			out[o++] = dig[acc >> (bits - 6) & 63];
 	}
-	*out = v;
-	return n ? 0 : -1;
+	if (bits)
+		out[o++] = dig[acc << (6 - bits) & 63];
+	while (dig[64] && o % 4)
+		out[o++] = dig[64];
+	out[o] = '\0';
 }
 
-/* node ids */
+/* 32 bytes are 43 characters. */
+#define b64_write(in, out) base64_write(in, MAC_LEN, b64_digits, out)
 
+/* Reads exactly 43 characters, and the one spelling of each value.  0, -1. */
 static inline int
-is_alnum(int c)
+b64_parse(const char *s, unsigned char out[MAC_LEN])
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-	    (c >= 'A' && c <= 'Z');
-}
+	const char *p;
+	uint32_t acc = 0;
+	int i, bits = 0, n = 0;
 
-static inline int
-is_node_char(int c)
-{
-	return is_alnum(c) || c == '.' || c == '_' || c == '-';
-}
-
-static inline int
-has_suffix(const char *s, const char *suf)
-{
-	size_t n = strlen(s), m = strlen(suf);
-
-	return n >= m && !strcmp(s + n - m, suf);
+	for (i = 0; i < B64_LEN; i++) {
+		if (!s[i] || !(p = strchr(b64_digits, s[i])))
+			return -1;
+		acc = acc << 6 | (uint32_t)(p - b64_digits);
+		if ((bits += 6) >= 8) {
+			bits -= 8;
+			out[n++] = acc >> bits & 0xff;
+		}
+	}
+	return s[i] || acc & 3 ? -1 : 0;
 }
 
 /* Lower-cases a valid id into out, because ssh lower-cases host names.  The
- * ending .mssh belongs to ssh_config and is dropped where drop is set.
- * Returns NULL, or the reason why s is no node id. */
+ * ending .mssh is ssh_config's: drop takes it off.  NULL, or what is wrong. */
 static inline const char *
 node_parse(const char *s, char out[NODE_LEN + 1], int drop)
 {
-	size_t i;
+	size_t n = 0, i;
 
-	for (i = 0; i <= NODE_LEN + 5 && s[i]; i++)
-		if (!is_node_char((unsigned char)s[i]))
-			return "it may hold letters, digits, '.', '_' and '-'";
-	if (!i)
+	/* not strspn(3), which makes a table first */
+	while (is_alnum(s[n]) || s[n] == '.' || s[n] == '_' || s[n] == '-')
+		n++;
+	if (s[n])
+		return "it may hold letters, digits, '.', '_' and '-'";
+	if (!n)
 		return "it is empty";
-	if (!is_alnum((unsigned char)s[0]))
+	if (!is_alnum(*s))
 		return "it must start with a letter or a digit";
-	if (i > NODE_LEN + 5)
+	if (drop && n > 5 && begins(s + n - 5, ".mssh"))
+		n -= 5;
+	if (n > 5 && begins(s + n - 5, ".mssh"))
+		return "the ending .mssh is reserved";
+	if (n > NODE_LEN)
 		return "it is longer than 64 characters";
-	{
-		char tmp[NODE_LEN + 6];
-		size_t j;
-
-		for (j = 0; j <= i; j++)
-			tmp[j] = s[j] >= 'A' && s[j] <= 'Z' ?
-			    s[j] | 0x20 : s[j];
-		if (drop && i > 5 && has_suffix(tmp, ".mssh"))
-			tmp[i -= 5] = '\0';
-		if (i > 5 && has_suffix(tmp, ".mssh"))
-			return "the ending .mssh is reserved";
-		if (i > NODE_LEN)
-			return "it is longer than 64 characters";
-		memcpy(out, tmp, i + 1);
-	}
+	for (i = 0; i < n; i++)
+		out[i] = fold(s[i], 0);
+	out[n] = '\0';
 	return NULL;
 }
 
@@ -228,16 +349,13 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 {
 	size_t n = 0;
 
-	for (; *s && n < NODE_LEN; s++) {
-		unsigned char c = *s;
-
-		if (is_alnum(c))
-			out[n++] = c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+	for (; *s && n < NODE_LEN; s++)
+		if (is_alnum(*s))
+			out[n++] = fold(*s, 0);
 		else if (n && out[n - 1] != '-')
-			out[n++] = c == '.' || c == '_' ? c : '-';
-	}
+			out[n++] = *s == '.' || *s == '_' ? *s : '-';
 	do {
-		while (n && !is_alnum((unsigned char)out[n - 1]))
+		while (n && !is_alnum(out[n - 1]))
 			n--;
 		out[n] = '\0';
 	} while (has_suffix(out, ".mssh") && (n -= 5));
@@ -245,13 +363,137 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 		memcpy(out, "node-1", 7);
 }
 
-/* SHA-256 (FIPS 180-4) and HMAC (RFC 2104, FIPS 198-1) */
+/* The name of a key: letters, digits, '.', '_', '-'; 1 to 32 of them. */
+static inline int
+key_name_ok(const char *s)
+{
+	size_t n = strspn(s, NAME_CHARS);
 
-struct sha256 {
-	uint32_t h[8];
-	uint64_t len;		/* bytes so far */
-	unsigned char block[64];
+	return n <= KEY_LEN && !s[n] && is_alnum(*s);
+}
+
+enum role { R_AGENT, R_CLIENT, R_LIST };
+static const char *const role_names[] = { "agent", "client", "list" };
+
+struct hello {
+	int version;			/* 1 or 2; 0: no hello at all */
+	enum role role;
+	char node[NODE_LEN + 1];	/* lower case */
+	uint64_t run;			/* agent: which process; 0 unknown */
+	long slot;			/* agent: which of its connections */
+	long wait;			/* client: s it would wait */
+	long early;			/* client: 1: it is ssh by now */
+	char key[KEY_LEN + 1];		/* "": none */
+	unsigned char nonce[MAC_LEN];
 };
+
+/* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
+static inline int
+hello_parse(const char *line, struct hello *h, const char **why)
+{
+	const char *v2 = word_is(line, "MSSH/2"), *s;
+	char w[LINE_LEN] = "";
+
+	memset(h, 0, sizeof *h);
+	h->version = v2 ? 2 : 0;
+	*why = v2 ? "MSSH/2 needs agent or client, then a node" :
+	    "the first line is not an mssh hello";
+	if ((s = word_is(v2 ? v2 : line, v2 ? "client" : "CLIENT")))
+		h->role = R_CLIENT;
+	else if (!(s = word_is(v2 ? v2 : line, v2 ? "agent" : "AGENT")))
+		return -1;
+	h->version = v2 ? 2 : 1;
+	word_next(&s, w, sizeof w);
+	if ((*why = node_parse(w, h->node, 0)))
+		return -1;
+	if (!v2)
+		return 0;
+	if (word_get(s, "run", w, sizeof w) >= 0 && hex_parse(w, &h->run) < 0)
+		return *why = "run= needs up to 16 hex digits", -1;
+	if (word_get(s, "slot", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 63, &h->slot) < 0)
+		return *why = "slot= needs 0 to 63", -1;
+	if (word_get(s, "wait", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
+		return *why = "wait= needs seconds, at most 86400", -1;
+	if (word_get(s, "early", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->early) < 0)
+		return *why = "early= needs 0 or 1", -1;
+	if (word_get(s, "key", w, sizeof w) < 0)
+		return 0;
+	if (!key_name_ok(w))
+		return *why = "key= needs the name of a key", -1;
+	memcpy(h->key, w, strlen(w) + 1);
+	if (word_get(s, "nonce", w, sizeof w) < 0 || b64_parse(w, h->nonce) < 0)
+		return *why = "nonce= needs 43 characters of base64url", -1;
+	return 0;
+}
+
+/* The code of "OK ..." or "ERROR code text", and *text behind it; -1: neither.
+ * An unknown code counts as denied, so that old peers stop on new reasons. */
+static inline int
+reply_parse(const char *line, const char **text)
+{
+	const char *s;
+	int i;
+
+	if ((*text = word_is(line, "OK")) || (*text = word_is(line, "READY")))
+		return C_OK;
+	if (!(*text = word_is(line, "ERROR")))
+		return -1;
+	for (i = 1; i < C_MAX; i++)
+		if ((s = word_is(*text, code_names[i]))) {
+			*text = s;
+			return i;
+		}
+	return C_DENIED;
+}
+
+/* Whose protocol a peer's first bytes are: it gets an answer it understands. */
+enum tongue { T_UNKNOWN, T_MSSH, T_TLS, T_HTTP, T_SSH };
+
+static inline enum tongue
+sniff(const unsigned char *b, size_t n)
+{
+	/* the first: a handshake record, version 3.x (RFC 8446 5.1) */
+	static const char known[][11] = { "\x16\3", "SSH-", "MSSH/2", "AGENT ",
+	    "CLIENT", "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ",
+	    "CONNECT ", "PATCH ", "TRACE ", "PRI * HTTP" };
+	static const char is[] = { T_TLS, T_SSH, T_MSSH, T_MSSH, T_MSSH };
+	size_t i, k;
+
+	for (i = 0; i < sizeof known / sizeof *known; i++) {
+		k = strlen(known[i]);
+		if (n >= k && !memcmp(b, known[i], k))
+			return i < sizeof is / sizeof *is ? is[i] : T_HTTP;
+	}
+	return T_UNKNOWN;
+}
+
+/* An SSH server's identification and a plain SSH_MSG_DISCONNECT that carries
+ * "mssh: text" (RFC 4253 4.2, 6, 11.1; reason 7: service not available).  ssh
+ * shows it to its user.  Returns the length; out must have 512 bytes. */
+static inline size_t
+ssh_refusal(unsigned char *out, const char *text)
+{
+	unsigned char *p = out + snprintf((char *)out, 15, "SSH-2.0-mssh\r\n");
+	size_t len, pay, pad;
+
+	snprintf((char *)p + 14, 400, "mssh: %s", text);
+	len = strlen((char *)p + 14);
+	pay = 1 + 4 + 4 + len + 4;
+	pad = 11 - pay % 8;		/* 4 to 11: 5 + pay + pad are 8 n */
+	memcpy(p, "\0\0\0\0\0\1\0\0\0\7\0\0\0", 14);
+	memset(p + 14 + len, 0, 4 + pad);
+	p[2] = (1 + pay + pad) >> 8;
+	p[3] = (1 + pay + pad) & 0xff;
+	p[4] = pad;
+	p[12] = len >> 8;
+	p[13] = len & 0xff;
+	return p + 5 + pay + pad - out;
+}
+
+/* keys */
 
 /* Forgets n bytes, whatever the compiler thinks of stores before the end. */
 static inline void
@@ -263,31 +505,32 @@ wipe(void *p, size_t n)
 		*b++ = 0;
 }
 
-static inline uint32_t
-sha256_ror(uint32_t x, int n)
-{
-	return x >> n | x << (32 - n);
-}
+struct sha256 {			/* FIPS 180-4; HMAC: RFC 2104, FIPS 198-1 */
+	uint32_t h[8];
+	uint64_t len;		/* bytes so far */
+	unsigned char block[64];
+};
+
+#define ROR(x, n) ((x) >> (n) | (x) << (8 * sizeof(x) - (n)))
+#define ROL(x, n) ((x) << (n) | (x) >> (8 * sizeof(x) - (n)))
+
+static const uint32_t sha256_k[64] = {	/* FIPS 180-4, 4.2.2 */
+	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
+	0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
+	0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
+	0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+	0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+	0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,
+	0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+	0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+	0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
+	0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+	0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+};
 
 static inline void
 sha256_block(struct sha256 *s, const unsigned char *b)
 {
-	/* FIPS 180-4, 4.2.2 */
-	static const uint32_t k[64] = {
-		0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b,
-		0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-		0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7,
-		0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-		0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152,
-		0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-		0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
-		0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-		0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819,
-		0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-		0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
-		0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-		0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
-	};
 	uint32_t w[64], v[8], t, u;
 	int i;
 
@@ -297,17 +540,17 @@ sha256_block(struct sha256 *s, const unsigned char *b)
 	for (; i < 64; i++) {
 		t = w[i - 15];
 		u = w[i - 2];
-		w[i] = w[i - 16] + w[i - 7] + (sha256_ror(t, 7) ^
-		    sha256_ror(t, 18) ^ t >> 3) + (sha256_ror(u, 17) ^
-		    sha256_ror(u, 19) ^ u >> 10);
+		w[i] = w[i - 16] + w[i - 7] + (ROR(t, 7) ^
+		    ROR(t, 18) ^ t >> 3) + (ROR(u, 17) ^
+		    ROR(u, 19) ^ u >> 10);
 	}
 	memcpy(v, s->h, sizeof v);
 	for (i = 0; i < 64; i++) {
-		t = v[7] + (sha256_ror(v[4], 6) ^ sha256_ror(v[4], 11) ^
-		    sha256_ror(v[4], 25)) + ((v[4] & v[5]) ^
-		    (~v[4] & v[6])) + k[i] + w[i];
-		u = (sha256_ror(v[0], 2) ^ sha256_ror(v[0], 13) ^
-		    sha256_ror(v[0], 22)) + ((v[0] & v[1]) ^
+		t = v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^
+		    ROR(v[4], 25)) + ((v[4] & v[5]) ^
+		    (~v[4] & v[6])) + sha256_k[i] + w[i];
+		u = (ROR(v[0], 2) ^ ROR(v[0], 13) ^
+		    ROR(v[0], 22)) + ((v[0] & v[1]) ^
 		    (v[0] & v[2]) ^ (v[1] & v[2]));
 		memmove(v + 1, v, 7 * sizeof *v);
 		v[4] += t;
@@ -346,26 +589,22 @@ sha256_add(struct sha256 *s, const void *data, size_t n)
 static inline void
 sha256_end(struct sha256 *s, unsigned char out[MAC_LEN])
 {
+	unsigned char pad[64 + 8] = { 0x80 };
+	size_t n = 64 - (s->len + 8) % 64;
 	uint64_t bits = s->len * 8;
-	unsigned char b = 0x80;
 	int i;
 
-	do {
-		sha256_add(s, &b, 1);
-		b = 0;
-	} while (s->len % 64 != 56);
-	for (i = 56; i >= 0; i -= 8) {
-		b = bits >> i & 0xff;
-		sha256_add(s, &b, 1);
-	}
+	for (i = 0; i < 8; i++)
+		pad[n + i] = bits >> (56 - 8 * i) & 0xff;
+	sha256_add(s, pad, n + 8);
 	for (i = 0; i < MAC_LEN; i++)
 		out[i] = s->h[i / 4] >> (24 - i % 4 * 8) & 0xff;
 	wipe(s, sizeof *s);
 }
 
-/* Begins an HMAC: pad is 0x36, or 0x5c for the outer hash. */
+/* Begins an HMAC; its key has 64 bytes at most.  pad: 0x36, outside 0x5c. */
 static inline void
-hmac_pad(struct sha256 *s, const unsigned char *key, size_t n, int pad)
+hmac_init(struct sha256 *s, const unsigned char *key, size_t n, int pad)
 {
 	unsigned char b[64];
 	size_t i;
@@ -377,22 +616,13 @@ hmac_pad(struct sha256 *s, const unsigned char *key, size_t n, int pad)
 	wipe(b, sizeof b);
 }
 
-/* The key has 64 bytes at most: ours have 32. */
-static inline void
-hmac_init(struct sha256 *s, const unsigned char *key, size_t n)
-{
-	hmac_pad(s, key, n, 0x36);
-}
-
 static inline void
 hmac_end(struct sha256 *s, const unsigned char *key, size_t n,
     unsigned char out[MAC_LEN])
 {
-	unsigned char inner[MAC_LEN];
-
-	sha256_end(s, inner);
-	hmac_pad(s, key, n, 0x5c);
-	sha256_add(s, inner, sizeof inner);
+	sha256_end(s, out);
+	hmac_init(s, key, n, 0x5c);
+	sha256_add(s, out, MAC_LEN);
 	sha256_end(s, out);
 }
 
@@ -408,62 +638,43 @@ mac_differs(const unsigned char a[MAC_LEN], const unsigned char b[MAC_LEN])
 	return d != 0;
 }
 
-/* base64url without padding (RFC 4648 5): 32 bytes are 43 characters */
-
-static const char b64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    "abcdefghijklmnopqrstuvwxyz0123456789-_";
-
+/* SipHash-2-4 (Aumasson, Bernstein 2012), in the machine's own byte order: no
+ * other has to get the same.  Who chooses the data does not know the key. */
 static inline void
-b64_write(const unsigned char in[MAC_LEN], char out[B64_LEN + 1])
+sip_rounds(uint64_t v[4], int n)
 {
-	uint32_t acc = 0;
-	int i, bits = 0, n = 0;
-
-	for (i = 0; i < MAC_LEN; i++) {
-		acc = acc << 8 | in[i];
-		for (bits += 8; bits >= 6; bits -= 6)
-			out[n++] = b64_digits[acc >> (bits - 6) & 63];
+	while (n-- > 0) {
+		v[0] += v[1]; v[1] = ROL(v[1], 13) ^ v[0]; v[0] = ROL(v[0], 32);
+		v[2] += v[3]; v[3] = ROL(v[3], 16) ^ v[2];
+		v[0] += v[3]; v[3] = ROL(v[3], 21) ^ v[0];
+		v[2] += v[1]; v[1] = ROL(v[1], 17) ^ v[2]; v[2] = ROL(v[2], 32);
 	}
-	out[n++] = b64_digits[acc << 2 & 63];	/* 4 bits are left */
-	out[n] = '\0';
 }
 
-/* Reads exactly 43 characters, and the one spelling of each value.  0, -1. */
-static inline int
-b64_parse(const char *s, unsigned char out[MAC_LEN])
+static inline uint64_t
+siphash(const unsigned char key[16], const void *data, size_t n)
 {
-	const char *p;
-	uint32_t acc = 0;
-	int i, bits = 0, n = 0;
+	const unsigned char *p = data;
+	uint64_t k[2], w, v[4] = { 0x736f6d6570736575u, 0x646f72616e646f6du,
+	    0x6c7967656e657261u, 0x7465646279746573u };
+	size_t left;
+	int i;
 
-	for (i = 0; i < B64_LEN; i++) {
-		if (!s[i] || !(p = strchr(b64_digits, s[i])))
-			return -1;
-		acc = acc << 6 | (uint32_t)(p - b64_digits);
-		if ((bits += 6) >= 8) {
-			bits -= 8;
-			out[n++] = acc >> bits & 0xff;
-		}
+	memcpy(k, key, 16);
+	for (i = 0; i < 4; i++)
+		v[i] ^= k[i & 1];
+	for (left = n;; p += 8, left -= 8) {
+		w = left < 8 ? (uint64_t)n << 56 : 0;
+		memcpy(&w, p, left < 8 ? left : 8);
+		v[3] ^= w;
+		sip_rounds(v, 2);
+		v[0] ^= w;
+		if (left < 8)
+			break;
 	}
-	return s[i] || acc & 3 ? -1 : 0;
-}
-
-/* keys */
-
-enum role { R_AGENT, R_CLIENT, R_LIST };
-
-static const char *const role_names[] = { "agent", "client", "list" };
-
-/* The name of a key: letters, digits, '.', '_', '-'; 1 to 32 of them. */
-static inline int
-key_name_ok(const char *s)
-{
-	size_t n;
-
-	for (n = 0; s[n]; n++)
-		if (n == KEY_LEN || !is_node_char((unsigned char)s[n]))
-			return 0;
-	return n && is_alnum((unsigned char)*s);
+	v[2] ^= 0xff;
+	sip_rounds(v, 4);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
 struct secret {			/* what both sides know */
@@ -486,7 +697,7 @@ proof_mac(const struct secret *k, const char *label, enum role role,
 	unsigned char b;
 	size_t i;
 
-	hmac_init(&s, k->key, sizeof k->key);
+	hmac_init(&s, k->key, sizeof k->key, 0x36);
 	for (i = 0; i < sizeof len / sizeof *len; i++) {
 		b = len[i];
 		sha256_add(&s, &b, 1);
@@ -498,37 +709,46 @@ proof_mac(const struct secret *k, const char *label, enum role role,
 #define LABEL_SERVER "mssh 2 server"
 #define LABEL_PEER "mssh 2 peer"
 
+/* What line, a CHALLENGE, proves of k to a peer that said h; out is the answer.
+ * -1: the server does not know k. */
+static inline int
+proof_answer(const struct secret *k, const struct hello *h, const char *line,
+    char out[LINE_LEN])
+{
+	unsigned char nonce[MAC_LEN], mac[MAC_LEN], want[MAC_LEN];
+	char w[B64_LEN + 1];
+
+	if (word_get(line, "nonce", w, sizeof w) < 0 ||
+	    b64_parse(w, nonce) < 0 ||
+	    word_get(line, "mac", w, sizeof w) < 0 || b64_parse(w, mac) < 0)
+		return -1;
+	proof_mac(k, LABEL_SERVER, h->role, h->node, h->nonce, nonce, want);
+	if (mac_differs(mac, want))
+		return -1;
+	proof_mac(k, LABEL_PEER, h->role, h->node, h->nonce, nonce, mac);
+	b64_write(mac, w);
+	snprintf(out, LINE_LEN, "PROOF mac=%s\n", w);
+	return 0;
+}
+
 /* "NAME SECRET" at *s, and nothing behind it.  0, or -1 with *why. */
 static inline int
 secret_parse(const char *s, struct secret *k, const char **why)
 {
-	char w[KEYS_LEN], rest[2];
+	char w[KEYS_LEN];
 	int bad;
 
 	memset(k, 0, sizeof *k);
-	*why = "the name of a key has 1 to 32 letters, digits, '.', '_', '-'";
+	*why = KEY_RULE;
 	if (word_next(&s, w, sizeof w) <= 0 || !key_name_ok(w))
 		return -1;
 	memcpy(k->name, w, strlen(w) + 1);
 	*why = "a secret has 43 characters, as 'mssh keygen' prints them";
 	bad = word_next(&s, w, sizeof w) <= 0 || b64_parse(w, k->key) < 0;
 	wipe(w, sizeof w);
-	if (bad)
-		return -1;
-	*why = "there is a word too many behind the secret";
-	return word_next(&s, rest, sizeof rest) ? -1 : 0;
-}
-
-/* Makes what separates words in a file a blank; where the first word is. */
-static inline char *
-blanks(char *line)
-{
-	char *p;
-
-	for (p = line; *p; p++)
-		if (*p == '\t' || *p == '\r' || *p == '\n')
-			*p = ' ';
-	return line + strspn(line, " ");
+	if (!bad)
+		*why = "there is a word too many behind the secret";
+	return bad || s[strspn(s, BLANKS)] ? -1 : 0;
 }
 
 struct right {			/* a line of the server's keys file */
@@ -537,21 +757,18 @@ struct right {			/* a line of the server's keys file */
 	struct secret secret;
 };
 
-/* Parses "ROLE PATTERNS NAME SECRET"; a blank line or a comment has no roles.
- * Changes blanks in line.  0, or -1 with *why. */
+/* "ROLE PATTERNS NAME SECRET"; no roles: a blank line or a comment.  0, -1. */
 static inline int
-right_parse(char *line, struct right *r, const char **why)
+right_parse(const char *s, struct right *r, const char **why)
 {
-	const char *s = line;
-	char w[8];
+	char w[8] = "";
 
 	memset(r, 0, sizeof *r);
-	line = blanks(line);
-	if (!*line || *line == '#')
+	s += strspn(s, BLANKS);
+	if (!*s || *s == '#')
 		return 0;
 	*why = "a line begins with agent, client, both or list";
-	if (word_next(&s, w, sizeof w) <= 0)
-		return -1;
+	word_next(&s, w, sizeof w);
 	r->roles = !strcmp(w, "agent") ? 1 << R_AGENT :
 	    !strcmp(w, "client") ? 1 << R_CLIENT :
 	    !strcmp(w, "list") ? 1 << R_LIST :
@@ -564,629 +781,10 @@ right_parse(char *line, struct right *r, const char **why)
 	return secret_parse(s, &r->secret, why);
 }
 
-/* hello and replies */
-
-struct hello {
-	int version;			/* 1 or 2; 0: no hello at all */
-	enum role role;
-	char node[NODE_LEN + 1];	/* lower case */
-	uint64_t run;			/* agent: which process; 0 unknown */
-	long slot;			/* agent: which of its connections */
-	long wait;			/* client: s it would wait */
-	long early;			/* client: 1: it is ssh by now */
-	char key[KEY_LEN + 1];		/* "": none */
-	unsigned char nonce[MAC_LEN];
-};
-
-/* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
-static inline int
-hello_parse(const char *line, struct hello *h, const char **why)
-{
-	char w[LINE_LEN];
-	const char *s = line, *bad;
-
-	memset(h, 0, sizeof *h);
-	*why = "the first line is no mssh hello";
-	if (word_next(&s, w, sizeof w) <= 0)
-		return -1;
-	if (!strcmp(w, "MSSH/2")) {
-		h->version = 2;
-		*why = "MSSH/2 wants agent or client, then a node";
-		if (word_next(&s, w, sizeof w) <= 0)
-			return -1;
-	}
-	if (!strcmp(w, h->version == 2 ? "agent" : "AGENT"))
-		h->role = R_AGENT;
-	else if (!strcmp(w, h->version == 2 ? "client" : "CLIENT"))
-		h->role = R_CLIENT;
-	else
-		return -1;
-	if (!h->version)
-		h->version = 1;
-	word_next(&s, w, sizeof w);
-	if ((bad = node_parse(w, h->node, 0))) {
-		*why = bad;
-		return -1;
-	}
-	if (h->version == 1)
-		return 0;
-	if (word_get(s, "run", w, sizeof w) >= 0 && hex_parse(w, &h->run) < 0)
-		return *why = "run= wants up to 16 hex digits", -1;
-	if (word_get(s, "slot", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 63, &h->slot) < 0)
-		return *why = "slot= wants 0 to 63", -1;
-	if (word_get(s, "wait", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
-		return *why = "wait= wants seconds, at most 86400", -1;
-	if (word_get(s, "early", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 1, &h->early) < 0)
-		return *why = "early= wants 0 or 1", -1;
-	if (word_get(s, "key", w, sizeof w) < 0)
-		return 0;
-	if (!key_name_ok(w))
-		return *why = "key= wants the name of a key", -1;
-	memcpy(h->key, w, strlen(w) + 1);
-	if (word_get(s, "nonce", w, sizeof w) < 0 || b64_parse(w, h->nonce) < 0)
-		return *why = "nonce= wants 43 characters of base64url", -1;
-	return 0;
-}
-
-/* Reads "OK ..." or "ERROR code text".  Returns the code and points *text
- * at the words behind it, or -1 for any other line.  An unknown code counts
- * as denied, so that old peers stop on new reasons. */
-static inline int
-reply_parse(const char *line, const char **text)
-{
-	char w[16];
-	const char *s = line;
-	int i;
-
-	if (word_next(&s, w, sizeof w) <= 0)
-		return -1;
-	*text = s + strspn(s, " ");
-	if (!strcmp(w, "OK") || !strcmp(w, "READY"))
-		return C_OK;
-	if (strcmp(w, "ERROR"))
-		return -1;
-	if (word_next(&s, w, sizeof w) > 0)
-		for (i = 1; i < C_MAX; i++)
-			if (!strcmp(w, code_names[i])) {
-				*text = s + strspn(s, " ");
-				return i;
-			}
-	return C_DENIED;
-}
-
-/* What a stranger is, by its first bytes: so that it gets an answer in its
- * own tongue. */
-enum tongue { T_UNKNOWN, T_MSSH, T_TLS, T_HTTP, T_SSH };
-
-static inline enum tongue
-sniff(const unsigned char *b, size_t n)
-{
-	static const char *const http[] = { "GET ", "POST ", "HEAD ", "PUT ",
-	    "OPTIONS ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
-	    "PRI * HTTP" };
-	size_t i;
-
-	/* handshake record, version 3.x (RFC 8446 5.1) */
-	if (n >= 2 && b[0] == 0x16 && b[1] == 3)
-		return T_TLS;
-	if (n >= 4 && !memcmp(b, "SSH-", 4))
-		return T_SSH;
-	for (i = 0; i < sizeof http / sizeof *http; i++)
-		if (n >= strlen(http[i]) &&
-		    !memcmp(b, http[i], strlen(http[i])))
-			return T_HTTP;
-	if (n >= 6 && (!memcmp(b, "MSSH/2", 6) || !memcmp(b, "AGENT ", 6) ||
-	    !memcmp(b, "CLIENT", 6)))
-		return T_MSSH;
-	return T_UNKNOWN;
-}
-
-/* An SSH server's identification and a plain SSH_MSG_DISCONNECT that carries
- * "mssh: text" (RFC 4253 4.2, 6, 11.1; reason 7: service not available).  ssh
- * shows it to its user.  Returns the length; out must have 512 bytes. */
-static inline size_t
-ssh_refusal(unsigned char *out, const char *text)
-{
-	static const char id[] = "SSH-2.0-mssh\r\n";
-	char says[400];
-	size_t n = sizeof id - 1, len, pay, pad;
-	unsigned char *p = out + n;
-
-	snprintf(says, sizeof says, "mssh: %s", text);
-	len = strlen(says);
-	memcpy(out, id, n);
-	pay = 1 + 4 + 4 + len + 4;
-	pad = 8 - (5 + pay) % 8;
-	if (pad < 4)
-		pad += 8;
-	memset(p, 0, 5 + pay + pad);
-	p[2] = (1 + pay + pad) >> 8;
-	p[3] = (1 + pay + pad) & 0xff;
-	p[4] = pad;
-	p[5] = 1;
-	p[9] = 7;
-	p[12] = len >> 8;
-	p[13] = len & 0xff;
-	memcpy(p + 14, says, len);
-	return n + 5 + pay + pad;
-}
-
-/* Copies n bytes to out, a NUL-terminated string of size, with all that is
- * not plain print escaped: fit for a log line or a terminal. */
-static inline char *
-escape(char *out, size_t size, const void *in, size_t n)
-{
-	static const char dig[] = "0123456789abcdef";
-	const unsigned char *b = in;
-	size_t i, o = 0;
-
-	for (i = 0; i < n && o + 5 < size; i++) {
-		if (b[i] >= ' ' && b[i] <= '~' && b[i] != '\\') {
-			out[o++] = b[i];
-			continue;
-		}
-		out[o++] = '\\';
-		out[o++] = 'x';
-		out[o++] = dig[b[i] >> 4];
-		out[o++] = dig[b[i] & 15];
-	}
-	out[o] = '\0';
-	return out;
-}
-
-/* addresses */
-
-/* Splits host, host:port, [v6]:port or a bare v6 address; def is the port
- * where there is none.  port may be a service name.  Names hold letters,
- * digits, '.', '-', '_', ':' and '%' (a zone) only, so they can never mean
- * something to a shell.  Returns 0, -1. */
-static inline int
-host_split(const char *s, char host[HOST_LEN + 1], char port[33], int def)
-{
-	const char *h = s, *p = NULL, *c;
-	size_t n;
-	long num;
-
-	if (*s == '[') {
-		h = s + 1;
-		if (!(c = strchr(h, ']')))
-			return -1;
-		n = c - h;
-		if (c[1] == ':')
-			p = c + 2;
-		else if (c[1])
-			return -1;
-	} else if ((c = strchr(s, ':')) && !strchr(c + 1, ':')) {
-		n = c - s;
-		p = c + 1;
-	} else
-		n = strlen(s);
-	if (!n || n > HOST_LEN || (p && (!*p || strlen(p) > 32)))
-		return -1;
-	memcpy(host, h, n);
-	host[n] = '\0';
-	for (c = host; *c; c++)
-		if (!is_node_char((unsigned char)*c) && *c != ':' && *c != '%')
-			return -1;
-	if (*host == '-')
-		return -1;
-	if (!p)
-		return snprintf(port, 33, "%d", def), 0;
-	for (c = p; *c; c++)
-		if (!is_alnum((unsigned char)*c) && *c != '-')
-			return -1;
-	if (*p == '-' || (p[strspn(p, "0123456789")] == '\0' &&
-	    num_parse(p, 1, 65535, &num) < 0))
-		return -1;
-	memcpy(port, p, strlen(p) + 1);
-	return 0;
-}
-
-static inline int
-addr_split(const char *s, char host[HOST_LEN + 1], char port[33])
-{
-	return host_split(s, host, port, PORT);
-}
-
-/* where a server is, and how to get there */
-
-/* Does s begin so, without regard to case? */
-static inline int
-begins(const char *s, const char *with)
-{
-	for (; *with; s++, with++)
-		if ((*s >= 'A' && *s <= 'Z' ? *s | 0x20 : *s) != *with)
-			return 0;
-	return 1;
-}
-
-enum scheme { S_TCP, S_TLS, S_HTTP, S_HTTPS, S_UNIX };
-
-struct url {
-	enum scheme scheme;
-	char host[HOST_LEN + 1], port[33];	/* S_UNIX: "unix", "" */
-	char path[PATH_LEN];			/* of HTTP, or the socket's */
-};
-
-#define URL_FORMS "HOST, HOST:PORT, [IPv6]:PORT, tls://HOST, " \
-	"http://HOST/PATH, https://HOST/PATH or unix:/PATH"
-
-/* Copies what comes behind the authority of a URL at s, or "/".  0, -1. */
-static inline int
-path_parse(const char *s, char path[PATH_LEN])
-{
-	size_t n = strcspn(s, "#"), i;
-
-	if (n >= PATH_LEN - 1)
-		return -1;
-	for (i = 0; i < n; i++)
-		if (s[i] <= ' ' || s[i] > '~')
-			return -1;
-	*path = '/';
-	memcpy(path + (*s != '/'), s, n);
-	path[n + (*s != '/')] = '\0';
-	return 0;
-}
-
-static inline int
-url_parse(const char *s, struct url *u)
-{
-	static const struct {
-		const char *begin;
-		int port;
-	} known[] = {
-		[S_TCP] = { "", PORT }, [S_TLS] = { "tls://", 443 },
-		[S_HTTP] = { "http://", 80 }, [S_HTTPS] = { "https://", 443 },
-		[S_UNIX] = { "unix:", 0 }
-	};
-	char addr[ADDR_LEN + 32];
-	size_t n;
-	int i;
-
-	memset(u, 0, sizeof *u);
-	for (i = S_UNIX; !begins(s, known[i].begin);)
-		i--;
-	u->scheme = i;
-	s += strlen(known[i].begin);
-	if (i == S_UNIX) {
-		memcpy(u->host, "unix", 5);
-		return *s == '/' ? path_parse(s, u->path) : -1;
-	}
-	n = i == S_TCP ? strlen(s) : strcspn(s, "/?#");
-	if (n >= sizeof addr || (i == S_TLS && s[n] && strcmp(s + n, "/")))
-		return -1;
-	memcpy(addr, s, n);
-	addr[n] = '\0';
-	if (i != S_TCP && path_parse(s + n, u->path) < 0)
-		return -1;
-	return host_split(addr, u->host, u->port, known[i].port);
-}
-
-struct proxy {			/* that somebody else runs */
-	int socks;			/* 5, or HTTP's CONNECT */
-	char host[HOST_LEN + 1], port[33];
-	char user[128], pass[128];	/* decoded; "": none */
-};
-
-/* %XX of n bytes at s; nothing that could end a header line.  0, -1. */
-static inline int
-percent_decode(const char *s, size_t n, char *out, size_t size)
-{
-	char hex[3] = "";
-	uint64_t v;
-	size_t i, o = 0;
-
-	for (i = 0; i < n; i++) {
-		v = (unsigned char)s[i];
-		if (s[i] == '%') {
-			if (n - i < 3)
-				return -1;
-			memcpy(hex, s + i + 1, 2);
-			if (hex_parse(hex, &v) < 0)
-				return -1;
-			i += 2;
-		}
-		if (v < ' ' || v == 0x7f || o + 1 >= size)
-			return -1;
-		out[o++] = (char)v;
-	}
-	out[o] = '\0';
-	return 0;
-}
-
-/* [http://|socks5h://|socks5://][user[:pass]@]host[:1080][/], the default port
- * as in curl(1).  0, or -1 with *why. */
-static inline int
-proxy_parse(const char *s, struct proxy *x, const char **why)
-{
-	char addr[ADDR_LEN + 32];
-	const char *sep = strstr(s, "://"), *at, *colon;
-	size_t n;
-
-	memset(x, 0, sizeof *x);
-	x->socks = begins(s, "socks5://") || begins(s, "socks5h://");
-	*why = "a proxy is http://HOST:PORT or socks5h://HOST:PORT";
-	if (sep && !x->socks && !begins(s, "http://"))
-		return -1;
-	if (sep)
-		s = sep + 3;
-	n = strcspn(s, "/?#");
-	*why = "the user or password of the proxy is too long, or badly "
-	    "encoded (a % is written %25, a @ %40, a / %2F)";
-	if (strchr(s + n, '@'))
-		return -1;
-	for (at = s + n; at > s && at[-1] != '@';)
-		at--;
-	if (at > s) {
-		if (!(colon = memchr(s, ':', at - 1 - s)))
-			colon = at - 1;
-		if (percent_decode(s, colon - s, x->user, sizeof x->user) < 0 ||
-		    (colon < at - 1 && percent_decode(colon + 1,
-		    at - 1 - (colon + 1), x->pass, sizeof x->pass) < 0))
-			return -1;
-		n -= at - s;
-	}
-	*why = "the proxy's host or port is missing or bad";
-	if (n >= sizeof addr)
-		return -1;
-	memcpy(addr, at, n);
-	addr[n] = '\0';
-	return host_split(addr, x->host, x->port, 1080);
-}
-
-/* base64 with padding (RFC 4648 4), for Basic authentication */
-static inline void
-basic_write(const char *in, size_t n, char *out)
-{
-	static const char dig[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	const unsigned char *b = (const unsigned char *)in;
-	uint32_t w;
-	size_t i;
-
-	for (i = 0; i < n; i += 3) {
-		w = (uint32_t)b[i] << 16 | (i + 1 < n ? b[i + 1] << 8 : 0) |
-		    (i + 2 < n ? b[i + 2] : 0);
-		*out++ = dig[w >> 18];
-		*out++ = dig[w >> 12 & 63];
-		*out++ = i + 1 < n ? dig[w >> 6 & 63] : '=';
-		*out++ = i + 2 < n ? dig[w & 63] : '=';
-	}
-	*out = '\0';
-}
-
-/* Expands %h, %p and %% in a command.  host and port came through
- * host_split(), so they are words to a shell.  0, or -1: too long, or another
- * letter. */
-static inline int
-command_expand(const char *cmd, const char *host, const char *port, char *out,
-    size_t size)
-{
-	const char *w;
-	char one[2] = "";
-	size_t o = 0;
-
-	for (; *cmd; cmd++) {
-		one[0] = *cmd;
-		w = one;
-		if (*cmd == '%' && *++cmd != '%') {
-			if (*cmd != 'h' && *cmd != 'p')
-				return -1;
-			w = *cmd == 'h' ? host : port;
-		}
-		if (o + strlen(w) >= size)
-			return -1;
-		memcpy(out + o, w, strlen(w));
-		o += strlen(w);
-	}
-	out[o] = '\0';
-	return 0;
-}
-
-/* The HostName that ssh shall use: its own for each node and server, so that
- * known_hosts and ControlPath never mix two machines, and never a number.
- * Behind a node with a dot stands a '+', which neither part can hold: a.b at
- * c is not a at b.c. */
-static inline void
-host_name(const char *node, const char *host, const char *port,
-    char *out, size_t size)
-{
-	char def[8];
-	size_t i, n;
-
-	snprintf(def, sizeof def, "%d", PORT);
-	n = snprintf(out, size, "%s%c%s%s%s.mssh", node,
-	    strchr(node, '.') ? '+' : '.', host,
-	    strcmp(port, def) ? "." : "", strcmp(port, def) ? port : "");
-	for (i = 0; i < n && i + 1 < size; i++)
-		if (out[i] == ':' || out[i] == '%')
-			out[i] = '-';
-}
-
-/* Quotes s for a POSIX shell and for ssh's own percent expansion.  Returns
- * the length, or -1 where out is too small. */
-static inline int
-shell_quote(const char *s, char *out, size_t size)
-{
-	size_t o = 0;
-
-	if (size < 3)
-		return -1;
-	out[o++] = '\'';
-	for (; *s; s++) {
-		if (o + 6 > size)
-			return -1;
-		if (*s == '\'') {
-			memcpy(out + o, "'\\''", 4);
-			o += 4;
-			continue;
-		}
-		if (*s == '%')
-			out[o++] = '%';
-		out[o++] = *s;
-	}
-	out[o++] = '\'';
-	out[o] = '\0';
-	return o;
-}
-
-/* the configuration file */
-
-static inline int
-fold(int c, int exact)
-{
-	return !exact && c >= 'A' && c <= 'Z' ? c | 0x20 : c;
-}
-
-/* Does the set that *p points behind the '[' of hold c?  Moves *p behind its
- * ']'; a set without an end is -1. */
-static inline int
-set_match(const char **p, int c, int exact)
-{
-	const char *s = *p;
-	int negate = *s == '!' || *s == '^', hit = 0;
-
-	for (s += negate; *s && (*s != ']' || s == *p + negate); s++) {
-		if (s[1] == '-' && s[2] && s[2] != ']') {
-			hit |= fold(*s, exact) <= c && c <= fold(s[2], exact);
-			s += 2;
-		} else
-			hit |= fold(*s, exact) == c;
-	}
-	if (!*s)
-		return -1;
-	*p = s + 1;
-	return hit != negate;
-}
-
-/* A shell pattern (*, ?, [a-z], [!x]) against a node id, without case, or
- * exactly, against the name of a key.  Not fnmatch(3), which costs a static
- * binary a libc's character tables. */
-static inline int
-glob_match(const char *p, const char *s, int exact)
-{
-	const char *star = NULL, *back = NULL, *set;
-	int hit;
-
-	while (*s) {
-		set = p + 1;
-		if (*p == '*') {
-			star = ++p;
-			back = s;
-			continue;
-		}
-		if (*p == '[' && (hit = set_match(&set,
-		    fold(*s, exact), exact)) >= 0) {
-			if (hit) {
-				p = set;
-				s++;
-				continue;
-			}
-		} else if (*p && (*p == '?' || fold(*p, exact) ==
-		    fold(*s, exact))) {
-			p++;
-			s++;
-			continue;
-		}
-		if (!star)
-			return 0;
-		p = star;
-		s = ++back;
-	}
-	while (*p == '*')
-		p++;
-	return !*p;
-}
-
-/* Does one of the patterns, with commas between them, match s? */
-static inline int
-glob_list(const char *list, const char *s, int exact)
-{
-	char p[KEYS_LEN];
-	size_t n;
-
-	for (;; list += n + 1) {
-		n = strcspn(list, ",");
-		if (n < sizeof p) {
-			memcpy(p, list, n);
-			p[n] = '\0';
-			if (n && glob_match(p, s, exact))
-				return 1;
-		}
-		if (!list[n])
-			return 0;
-	}
-}
-
-enum keyword {
-	K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_CAFILE, K_CERT, K_CERTKEY,
-	K_CONNECT, K_PROXY, K_NODE
-};
-
-/* Parses one line: blank or comment gives K_NONE, otherwise *arg points at
- * the argument inside line, its end trimmed and quotes around it dropped.
- * Returns the keyword, or -1 with *why. */
-static inline int
-conf_parse(char *line, char **arg, const char **why)
-{
-	static const char *const names[] = { "", "server", "identity", "key",
-	    "cafile", "cert", "certkey", "connect", "proxy", "node" };
-	char *p, *e;
-	size_t n;
-	int k;
-
-	for (e = line + strlen(line); e > line &&
-	    (e[-1] == ' ' || e[-1] == '\t' || e[-1] == '\r' || e[-1] == '\n');)
-		*--e = '\0';
-	p = line + strspn(line, " \t");
-	if (!*p || *p == '#')
-		return K_NONE;
-	n = strcspn(p, " \t=");
-	for (k = K_SERVER; k <= K_NODE; k++)
-		if (strlen(names[k]) == n && !memcmp(names[k], p, n))
-			break;
-	if (k > K_NODE)
-		return *why = "unknown keyword (server, identity, key, "
-		    "cafile, cert, certkey, connect, proxy, node)", -1;
-	p += n;
-	p += strspn(p, " \t");
-	if (*p == '=')
-		p += 1 + strspn(p + 1, " \t");
-	if (*p == '"' && e > p + 1 && e[-1] == '"') {
-		p++;
-		*--e = '\0';
-	}
-	if (!*p)
-		return *why = "the keyword wants an argument", -1;
-	*arg = p;
-	return k;
-}
-
-/* ssh's options that take an argument (ssh(1), OpenSSH 10.0).  Returns 1 if
- * the argument is the next word, 0 if it is inside this one or there is
- * none. */
-static inline int
-ssh_takes_next(const char *opt)
-{
-	const char *p;
-
-	for (p = opt + 1; *p; p++)
-		if (strchr("BbcDEeFIiJLlmOoPpQRSWw", *p))
-			return !p[1];
-	return 0;
-}
-
-/* addresses of peers, IPv4 mapped into IPv6 (RFC 4291 2.5.5.2) */
-
-struct net {			/* the addresses that begin with its bits */
-	unsigned char ip[16];
-	int bits;
-};
+/* addresses, IPv4 mapped into IPv6 (RFC 4291 2.5.5.2) */
 
 static const unsigned char ip_map[12] = { [10] = 0xff, [11] = 0xff };
+static const unsigned char ip_none[16];
 
 static inline int
 ip_parse(const char *s, unsigned char ip[16])
@@ -1197,158 +795,215 @@ ip_parse(const char *s, unsigned char ip[16])
 	return inet_pton(AF_INET, s, ip + 12) == 1 ? 0 : -1;
 }
 
+struct net {			/* the addresses that begin with its bits */
+	unsigned char ip[16];
+	int bits;
+};
+
 /* ADDR or ADDR/BITS.  0, -1. */
 static inline int
 net_parse(const char *s, struct net *net)
 {
 	char a[64];
 	size_t n = strcspn(s, "/");
-	long bits = 128;
 	int v4 = !memchr(s, ':', n);
+	long bits = v4 ? 32 : 128;
 
-	if (n >= sizeof a)
+	if (str_copy(a, sizeof a, s, n) < 0 || ip_parse(a, net->ip) < 0 ||
+	    (s[n] && num_parse(s + n + 1, 0, bits, &bits) < 0))
 		return -1;
-	memcpy(a, s, n);
-	a[n] = '\0';
-	if (ip_parse(a, net->ip) < 0)
-		return -1;
-	if (s[n] && num_parse(s + n + 1, 0, v4 ? 32 : 128, &bits) < 0)
-		return -1;
-	net->bits = s[n] && v4 ? bits + 96 : bits;
+	net->bits = v4 ? bits + 96 : bits;
 	return 0;
 }
 
-/* A network of IPv6 has no address of IPv4, whatever it is mapped to. */
+/* Is ip in one of count networks?  Those of IPv6 do not hold mapped IPv4. */
 static inline int
-net_has(const struct net *net, const unsigned char ip[16])
+net_has(const struct net *net, int count, const unsigned char ip[16])
 {
-	int n = net->bits / 8, left = net->bits % 8;
+	int n, left;
 
-	if (net->bits < 96 && !memcmp(ip, ip_map, sizeof ip_map))
-		return 0;
-	return !memcmp(net->ip, ip, n) &&
-	    (!left || !((net->ip[n] ^ ip[n]) >> (8 - left)));
+	for (; count > 0; count--, net++) {
+		n = net->bits / 8;
+		left = net->bits % 8;
+		if ((net->bits >= 96 || memcmp(ip, ip_map, sizeof ip_map)) &&
+		    !memcmp(net->ip, ip, n) &&
+		    (!left || !((net->ip[n] ^ ip[n]) >> (8 - left))))
+			return 1;
+	}
+	return 0;
 }
 
-/* heads of HTTP/1.1 (RFC 9110, RFC 9112) */
+struct peer {			/* whom we talk to */
+	unsigned char ip[16];
+	uint16_t port;			/* 0: not known */
+};
+
+static inline void
+peer_set(struct peer *p, const struct sockaddr_storage *ss)
+{
+	const struct sockaddr_in6 *s6 = (const struct sockaddr_in6 *)ss;
+	const struct sockaddr_in *s4 = (const struct sockaddr_in *)ss;
+
+	memset(p, 0, sizeof *p);
+	if (ss->ss_family == AF_INET6) {
+		memcpy(p->ip, &s6->sin6_addr, 16);
+		p->port = ntohs(s6->sin6_port);
+	} else if (ss->ss_family == AF_INET) {
+		memcpy(p->ip, ip_map, sizeof ip_map);
+		memcpy(p->ip + 12, &s4->sin_addr, 4);
+		p->port = ntohs(s4->sin_port);
+	}
+}
+
+static inline int
+is_ipv4(const struct peer *p)
+{
+	return !memcmp(p->ip, ip_map, sizeof ip_map);
+}
+
+static inline int
+has_addr(const struct peer *p)
+{
+	return memcmp(p->ip, ip_none, sizeof ip_none) != 0;
+}
+
+/* Peers on a Unix socket have no IP address. */
+static inline int
+is_unix(const struct peer *p)
+{
+	return !p->port && !has_addr(p);
+}
+
+/* ADDR:PORT, [ADDR]:PORT for IPv6, or without a port that is not known. */
+static inline const char *
+peer_write(const struct peer *p, char out[PEER_LEN])
+{
+	char a[INET6_ADDRSTRLEN] = "?";
+	int v4 = is_ipv4(p);
+
+	if (is_unix(p))
+		return "unix";
+	inet_ntop(v4 ? AF_INET : AF_INET6, p->ip + (v4 ? 12 : 0), a, sizeof a);
+	snprintf(out, PEER_LEN, !p->port ? v4 ? "%s" : "[%s]" :
+	    v4 ? "%s:%u" : "[%s]:%u", a, p->port);
+	return out;
+}
+
+/* Splits host, host:port, [v6]:port or a bare v6 address, of n bytes; def is
+ * the port where there is none.  port may be a service name.  Names hold
+ * letters, digits, '.', '-', '_', ':' and '%' (a zone) only, so they can never
+ * mean something to a shell.  Returns 0, -1. */
+static inline int
+host_split(const char *s, size_t n, char host[HOST_LEN + 1], char port[33],
+    int def)
+{
+	char all[ADDR_LEN + 40];
+	const char *h = all, *p;
+	long num;
+
+	if (str_copy(all, sizeof all, s, n) < 0)
+		return -1;
+	if (*all == '[')
+		n = strcspn(++h, "]");
+	else if ((p = strchr(h, ':')) && !strchr(p + 1, ':'))
+		n = p - h;
+	p = h + n;
+	if ((*all == '[' && *p++ != ']') || (*p && *p != ':') || !n ||
+	    str_copy(host, HOST_LEN + 1, h, n) < 0 || *host == '-' ||
+	    host[strspn(host, NAME_CHARS ":%")])
+		return -1;
+	if (!*p)
+		return snprintf(port, 33, "%d", def), 0;
+	if (!*++p || *p == '-' || p[strspn(p, ALNUM "-")] ||
+	    (!p[strspn(p, DIGITS)] && num_parse(p, 1, 65535, &num) < 0))
+		return -1;
+	return str_copy(port, 33, p, strlen(p)) < 0 ? -1 : 0;
+}
+
+/* HTTP/1.1 (RFC 9110, RFC 9112), and whom a reverse proxy says it speaks for */
+
+#define TCHARS ALNUM "!#$%&'*+-.^_`|~"	/* RFC 9110 5.6.2 */
 
 struct field {			/* slices of a head */
 	const char *name, *value;
 	size_t name_len, len;
 };
 
-static inline int
-is_tchar(int c)
+/* The length of what goes from s to one of stop, without blanks at its end. */
+static inline size_t
+trimmed(const char *s, const char *stop)
 {
-	return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+	size_t n = strcspn(s, stop);
+
+	while (n && strchr(BLANKS, s[n - 1]))
+		n--;
+	return n;
 }
 
-/* Do n bytes say word, without regard to case? */
-static inline int
-says(const char *s, size_t n, const char *word)
-{
-	size_t i;
-
-	for (i = 0; i < n && word[i]; i++)
-		if (fold(s[i], 0) != fold(word[i], 0))
-			return 0;
-	return i == n && !word[i];
-}
-
-/* The next field behind *s, which moves; 0 at the empty line.  The head must
- * have come through head_take(). */
+/* The next field of a whole head at *s, which moves; 0 at the empty line. */
 static inline int
 field_next(const char **s, struct field *f)
 {
-	const char *e = memchr(*s, '\r', HEAD_LEN), *v;
-
-	if (e == *s)
+	if (!strncmp(*s, "\r\n", 2))
 		return 0;
 	f->name = *s;
-	f->name_len = (const char *)memchr(*s, ':', e - *s) - *s;
-	*s = e + 2;
-	for (v = f->name + f->name_len + 1; *v == ' ' || *v == '\t';)
-		v++;
-	while (e > v && (e[-1] == ' ' || e[-1] == '\t'))
-		e--;
-	f->value = v;
-	f->len = e - v;
+	f->name_len = strcspn(*s, ":\n");
+	f->value = *s + f->name_len + ((*s)[f->name_len] == ':');
+	f->value += strspn(f->value, " \t");
+	f->len = trimmed(f->value, "\n");
+	*s = (const char *)memchr(*s, '\n', HEAD_LEN) + 1;
 	return 1;
 }
 
-/* The next element of a list with commas, where *s points; 0 at its end.
- * Empty ones do not count (RFC 9110 5.6.1). */
-static inline int
-list_next(const char **s, const char *end, const char **word, size_t *n)
+/* The length of the next element of a list with commas at *s, which moves
+ * there; 0 at the line's end.  Empty ones do not count (RFC 9110 5.6.1). */
+static inline size_t
+list_next(const char **s)
 {
-	const char *p = *s, *e, *t;
-
-	while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
-		p++;
-	for (e = p; e < end && *e != ',';)
-		e++;
-	for (t = e; t > p && (t[-1] == ' ' || t[-1] == '\t');)
-		t--;
-	*s = e;
-	*word = p;
-	*n = t - p;
-	return t > p;
+	*s += strspn(*s, ", \t");
+	return trimmed(*s, ",\n");
 }
 
-/* Is word one of the elements of a list with commas? */
+/* Is it the field name, and word one of the elements of its list? */
 static inline int
-field_has(const struct field *f, const char *word)
+field_has(const struct field *f, const char *name, const char *word)
 {
-	const char *s = f->value, *w;
+	const char *s = f->value;
 	size_t n;
 
-	while (list_next(&s, f->value + f->len, &w, &n))
-		if (says(w, n, word))
-			return 1;
+	if (says(f->name, f->name_len, name))
+		for (; (n = list_next(&s)); s += n)
+			if (says(s, n, word))
+				return 1;
 	return 0;
-}
-
-/* Is a line of a head, of n bytes without its end, a field?  No white space
- * before it (obs-fold, RFC 9112 5.2), and none before the colon (5.1). */
-static inline int
-is_field(const char *s, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n && is_tchar((unsigned char)s[i]);)
-		i++;
-	return i && i < n && s[i] == ':';
 }
 
 /* Takes a whole head from n peeked bytes, the empty line included.  What two
  * readers could see differently is malformed: a CR or LF alone, control
- * characters, a field that goes on in the next line.  -2: it is too long. */
+ * characters, white space before a field (which would go on, RFC 9112 5.2) or
+ * before its colon (5.1).  -2: it is too long. */
 static inline int
 head_take(const char *b, size_t n, const char **why)
 {
-	size_t i, line = 0;
-	int lines = 0;
+	size_t i, k, line = 0;
 
 	for (i = 0; i < n && i < HEAD_LEN; i++) {
 		unsigned char c = b[i];
+		int cr = i && b[i - 1] == '\r';
 
-		if (c == '\n') {
-			*why = "a line ends in LF without CR";
-			if (!i || b[i - 1] != '\r')
-				return -1;
-			if (i - 1 == line && lines)
+		if (cr && c == '\n') {
+			if (line && line == i - 1)
 				return i + 1;
-			*why = lines ? "a line is no header field" :
+			*why = line ? "a line is not a header field" :
 			    "the first line is empty";
-			if (lines ? !is_field(b + line, i - 1 - line) :
-			    i - 1 == line)
+			k = strspn(b + line, TCHARS);
+			if (line ? !k || b[line + k] != ':' : i == 1)
 				return -1;
-			lines++;
 			line = i + 1;
 			continue;
 		}
-		*why = "a CR without LF";
-		if (i && b[i - 1] == '\r')
+		*why = cr ? "a CR without LF" : "a line ends in LF without CR";
+		if (cr || c == '\n')
 			return -1;
 		*why = "a control character in the head";
 		if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
@@ -1369,65 +1024,89 @@ struct request {
 static inline void
 request_parse(const char *b, struct request *q)
 {
-	const char *eol = memchr(b, '\r', HEAD_LEN), *s, *t;
-	size_t method, target;
-	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, minor, get;
+	const char *t = b + strspn(b, TCHARS) + 1, *s = t, *version;
+	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, sized;
+	int get = !strncmp(b, "GET ", 4);
 	struct field f;
 
-	memset(q, 0, sizeof *q);
 	q->status = 400;
-	q->fields = eol + 2;
-	q->why = "the first line is no METHOD TARGET HTTP/1.1";
-	for (s = b; is_tchar((unsigned char)*s);)
+	q->why = "the first line is not METHOD TARGET HTTP/1.1";
+	q->fields = b + strcspn(b, "\n") + 1;
+	q->head = !strncmp(b, "HEAD ", 5);
+	while (*s > ' ' && *s <= '~')
 		s++;
-	method = s - b;
-	get = method == 3 && !memcmp(b, "GET", 3);
-	q->head = !memcmp(b, "HEAD ", 5);
-	if (!method || *s != ' ')
+	if (t - 1 == b || t[-1] != ' ' || s == t || strncmp(s, " HTTP/", 6) ||
+	    !strchr(DIGITS, s[6]) || s[7] != '.' || !strchr(DIGITS, s[8]) ||
+	    s[9] != '\r')
 		return;
-	for (t = ++s; *s > ' ' && *s <= '~';)
-		s++;
-	target = s - t;
-	if (!target || eol - s != 9 || memcmp(s, " HTTP/", 6) ||
-	    s[6] < '0' || s[6] > '9' || s[7] != '.' || s[8] < '0' ||
-	    s[8] > '9')
-		return;
-	q->status = 505;
-	q->why = "this server speaks HTTP/1.1";
-	if (s[6] != '1')
-		return;
-	minor = s[8] - '0';
+	version = s + 6;
 	for (s = q->fields; field_next(&s, &f);) {
 		hosts += says(f.name, f.name_len, "Host");
-		if (says(f.name, f.name_len, "Content-Length")) {
-			lengths++;
-			body |= f.len != 1 || *f.value != '0';
-		}
+		sized = says(f.name, f.name_len, "Content-Length");
+		lengths += sized;
+		body |= sized && (f.len != 1 || *f.value != '0');
 		body |= says(f.name, f.name_len, "Transfer-Encoding");
-		if (says(f.name, f.name_len, "Upgrade"))
-			asked |= field_has(&f, "mssh");
-		if (says(f.name, f.name_len, "Connection"))
-			hop |= field_has(&f, "upgrade");
+		asked |= field_has(&f, "Upgrade", "mssh");
+		hop |= field_has(&f, "Connection", "upgrade");
 	}
-	q->status = 400;
-	q->why = "a request has one Host and at most one Content-Length";
-	if (hosts > 1 || (minor && !hosts) || lengths > 1)
-		return;
-	if (target == 8 && !memcmp(t, "/healthz", 8) && !asked &&
-	    (get || q->head)) {
+	if (*version != '1') {
+		q->status = 505;
+		q->why = "this server speaks HTTP/1.1";
+	} else if (hosts > 1 || (!hosts && version[2] != '0') || lengths > 1) {
+		q->why = "a request has one Host and at most one "
+		    "Content-Length";
+	} else if (!strncmp(t, "/healthz ", 9) && !asked && (get || q->head)) {
 		q->status = 200;
 		q->why = NULL;
-		return;
-	}
-	q->status = 426;
-	q->why = "this is a rendezvous server: mssh reaches it by an HTTP "
-	    "Upgrade, see mssh(1)";
-	if (!asked || !hop || !minor || !get)
-		return;
-	q->status = 400;
-	q->why = "an Upgrade has no body";
-	if (!body)
+	} else if (!asked || !hop || !get || version[2] == '0') {
+		q->status = 426;
+		q->why = "this is a rendezvous server: mssh reaches it by an "
+		    "HTTP Upgrade, see mssh(1)";
+	} else if (body)
+		q->why = "an Upgrade has no body";
+	else
 		q->status = 101;
+}
+
+/* The same of n peeked bytes, to which none will come if they are late.
+ * Returns how many the head has, or 0: more is needed; q says what to
+ * answer. */
+static inline int
+request_take(const char *b, size_t n, int late, struct request *q)
+{
+	int r = n ? head_take(b, n, &q->why) : 0;
+
+	if (r > 0)
+		request_parse(b, q);
+	else if (r < 0)
+		q->status = r == -2 ? 431 : 400;
+	else if (late) {
+		q->status = 408;
+		q->why = "the head of the request did not arrive";
+	}
+	return r > 0 ? r : 0;
+}
+
+/* The answer to q.  Returns its length; 600 bytes are enough. */
+static inline size_t
+http_answer(const struct request *q, char *out, size_t size)
+{
+	static const char known[][36] = { "200 OK", "408 Request Timeout",
+	    "426 Upgrade Required", "431 Request Header Fields Too Large",
+	    "505 HTTP Version Not Supported", "400 Bad Request" };
+	const char *text = q->why ? q->why : "ok";
+	size_t i = 0;
+
+	if (q->status == 101)
+		return snprintf(out, size, "HTTP/1.1 101 Switching Protocols"
+		    "\r\nConnection: Upgrade\r\nUpgrade: mssh\r\n\r\n");
+	while (atoi(known[i]) != q->status && atoi(known[i]) != 400)
+		i++;
+	return snprintf(out, size, "HTTP/1.1 %d%s\r\n"
+	    "Content-Type: text/plain\r\nContent-Length: %zu\r\n"
+	    "Connection: close%s\r\n\r\n%s%s", q->status, known[i] + 3,
+	    strlen(text) + 1, q->status == 426 ? ", Upgrade\r\nUpgrade: mssh" :
+	    "", q->head ? "" : text, q->head ? "" : "\n");
 }
 
 struct response {
@@ -1441,308 +1120,132 @@ struct response {
 static inline int
 response_take(const char *b, size_t n, struct response *r)
 {
+	const char *s = b, *eol;
 	char num[4];
-	size_t i, line = 0, end = 0;
 	struct field f;
 
 	memset(r, 0, sizeof *r);
-	for (i = 0; i < n && i < 7; i++)
-		if (b[i] != "HTTP/1."[i])
-			return -1;
-	for (i = 0; i < n; line = i) {
-		while (i < n && b[i] != '\n')
-			i++;
-		if (i == n)
-			return n < HEAD_LEN ? 0 : -1;
-		end = i > line && b[i - 1] == '\r' ? i - 1 : i;
-		i++;
-		if (end == line)
-			break;
-		if (!line)
-			escape(r->line, sizeof r->line, b, end);
-		f.name = b + line;
-		f.name_len = 8;
-		f.value = f.name + f.name_len;
-		f.len = end - line;
-		if (line && f.len > 8 && says(f.name, 8, "Upgrade:")) {
-			f.len -= 8;
-			r->mssh |= field_has(&f, "mssh");
-		}
+	if (memcmp(b, "HTTP/1.", n < 7 ? n : 7))
+		return -1;
+	while ((eol = memchr(s, '\n', b + n - s)) && eol - s > (*s == '\r')) {
+		if (s == b)
+			escape(r->line, sizeof r->line, b, eol - b -
+			    (eol[-1] == '\r'));
+		r->mssh |= field_next(&s, &f) &&
+		    field_has(&f, "Upgrade", "mssh");
 	}
-	if (end != line || !n)
+	if (!eol)
 		return n < HEAD_LEN ? 0 : -1;
-	if (strlen(r->line) < 12 || r->line[7] < '0' || r->line[7] > '9' ||
-	    r->line[8] != ' ' ||
-	    (r->line[12] && r->line[12] != ' '))
+	s = r->line + 8;
+	if (!strchr(DIGITS, s[-1]) || s[0] != ' ' || s[1] == ' ' ||
+	    word_next(&s, num, sizeof num) < 0 ||
+	    num_parse(num, 100, 599, &r->status) < 0)
 		return -1;
-	memcpy(num, r->line + 9, 3);
-	num[3] = '\0';
-	return num_parse(num, 100, 599, &r->status) < 0 ? -1 : (int)i;
+	return eol + 1 - b;
 }
 
-/* whom a front says it speaks for */
-
-struct origin {
+/* An address as such headers have it: v4, v4:port, v6, [v6], [v6]:port.  On -1
+ * p has none; :: is nobody's. */
+static inline int
+origin_parse(const char *s, size_t n, struct peer *p)
+{
+	char host[HOST_LEN + 1], port[33];
 	unsigned char ip[16];
-	uint16_t port;		/* 0: not known */
-	int known;
-};
+	long num;
 
-/* o->ip is whom it is for; :: is nobody's address. */
-static inline void
-origin_set(struct origin *o, long port)
-{
-	static const unsigned char none[16];
-
-	o->known = !!memcmp(o->ip, none, sizeof none);
-	o->port = o->known ? port : 0;
-}
-
-/* An address as such headers have it: v4, v4:port, v6, [v6], [v6]:port. */
-static inline int
-origin_parse(const char *s, size_t n, struct origin *o)
-{
-	char a[64], *p = a, *end;
-	long port = 0;
-
-	memset(o, 0, sizeof *o);
-	if (n >= sizeof a)
+	memset(p, 0, sizeof *p);
+	if (host_split(s, n, host, port, 0) < 0 || ip_parse(host, ip) < 0 ||
+	    num_parse(port, 0, 65535, &num) < 0 || !memcmp(ip, ip_none, 16))
 		return -1;
-	memcpy(a, s, n);
-	a[n] = '\0';
-	if (*a == '[') {
-		p++;
-		if (!(end = strchr(a, ']')))
-			return -1;
-		*end++ = '\0';
-	} else
-		end = (end = strchr(a, ':')) && !strchr(end + 1, ':') ? end :
-		    a + n;
-	if (*end == ':' && end[1] != '_' &&	/* hidden (RFC 7239 6) */
-	    num_parse(end + 1, 0, 65535, &port) < 0)
-		return -1;
-	if (*end && *end != ':')
-		return -1;
-	*end = '\0';
-	if (ip_parse(p, o->ip) < 0)
-		return -1;
-	origin_set(o, port);
-	return o->known ? 0 : -1;
-}
-
-/* Takes what one element of the list says into o: the last one counts that is
- * no front itself.  Where all are, the first one. */
-static inline void
-origin_hop(struct origin *o, const char *s, size_t n, const struct net *fronts,
-    int nfronts)
-{
-	struct origin hop;
-	int i, front = 0;
-
-	if (!s || origin_parse(s, n, &hop) < 0) {
-		memset(o, 0, sizeof *o);	/* hidden, or nonsense */
-		return;
-	}
-	for (i = 0; i < nfronts; i++)
-		front |= net_has(&fronts[i], hop.ip);
-	if (!front || !o->known)
-		*o = hop;
-}
-
-static inline const char *
-blanks_end(const char *s, const char *end)
-{
-	while (s < end && (*s == ' ' || *s == '\t'))
-		s++;
-	return s;
-}
-
-/* A value of Forwarded: a token, or a string in quotes, which may hold commas
- * and semicolons.  An address with colons has to stand in quotes, but not
- * everybody knows.  Moves *s behind it; -1: no end. */
-static inline int
-forwarded_value(const char **s, const char *end, const char **v, size_t *n)
-{
-	const char *p = *s;
-
-	if (p == end || *p != '"') {
-		*v = p;
-		while (p < end && !strchr("\",; \t", *p))
-			p++;
-		*n = p - *v;
-		*s = p;
-		return 0;
-	}
-	for (*v = ++p; p < end && *p != '"'; p++)
-		p += *p == '\\';
-	if (p >= end)
-		return -1;
-	*n = p - *v;
-	*s = p + 1;
+	memcpy(p->ip, ip, 16);
+	p->port = num;
 	return 0;
 }
 
-/* The next element of Forwarded (RFC 7239 4), like
- * for="[::1]:4711";proto=https: what its for= says, v is NULL where it says
- * nothing.  1; 0: the end; -1: malformed.  What a client has put into a field
- * that the front copies, into its Host, may not look like a for= here. */
-static inline int
-forwarded_next(const char **s, const char *end, const char **v, size_t *n)
+/* What GO says of a client: the session, its address and its key, "" or :: for
+ * what is not there. */
+static inline void
+go_parse(const char *line, uint64_t *id, struct peer *p, char key[KEY_LEN + 1])
 {
-	const char *p = *s, *name, *value;
-	size_t len, k;
+	char w[ADDR_LEN];
 
-	while ((p = blanks_end(p, end)) < end && *p == ',')
-		p++;
-	*v = NULL;
-	*n = 0;
-	if (p == end)
-		return 0;
-	for (;; p++) {
-		for (name = p = blanks_end(p, end); p < end &&
-		    is_tchar((unsigned char)*p);)
-			p++;
-		if ((len = p - name)) {
-			if (p == end || *p++ != '=' ||
-			    forwarded_value(&p, end, &value, &k) < 0)
-				return -1;
-			if (says(name, len, "for")) {
-				if (*v)
-					return -1;
-				*v = value;
-				*n = k;
-			}
-			p = blanks_end(p, end);
-		}
-		if (p == end || *p == ',')
-			break;
-		if (*p != ';')
-			return -1;
-	}
-	*s = p;
-	return 1;
+	*id = 0;
+	if (word_get(line, "id", w, sizeof w) > 0)
+		hex_parse(w, id);
+	memset(p, 0, sizeof *p);
+	if (word_get(line, "from", w, sizeof w) > 0)
+		origin_parse(w, strlen(w), p);
+	if (word_get(line, "key", key, KEY_LEN + 1) < 0 || !key_name_ok(key))
+		*key = '\0';
 }
 
-/* Whom a head that head_take() took says it is for.  0, or -1 where that is
- * malformed, or two fields contradict each other: one of them is the client's
- * own invention. */
-static inline int
-head_origin(const char *fields, const struct net *fronts, int nfronts,
-    struct origin *o)
+/* Whom X-Forwarded-For, in a head that head_take() took, says it is for: the
+ * last one counts that is not a trusted reverse proxy itself.  Where all are,
+ * the first one.  Behind "unknown", or nonsense, nothing is known. */
+static inline void
+head_origin(const char *fields, const struct net *trusted, int ntrusted,
+    struct peer *p)
 {
-	struct origin said[2];
-	const char *s = fields, *p, *v;
+	const char *s;
+	struct peer hop;
 	struct field f;
-	int rfc, r, seen[2] = { 0, 0 };
 	size_t n;
 
-	memset(o, 0, sizeof *o);
-	memset(said, 0, sizeof said);
-	while (field_next(&s, &f)) {
-		rfc = says(f.name, f.name_len, "Forwarded");
-		if (!rfc && !says(f.name, f.name_len, "X-Forwarded-For"))
+	memset(p, 0, sizeof *p);
+	while (field_next(&fields, &f)) {
+		if (!says(f.name, f.name_len, "X-Forwarded-For"))
 			continue;
-		seen[rfc] = 1;
-		p = f.value;
-		while ((r = rfc ? forwarded_next(&p, f.value + f.len, &v, &n) :
-		    list_next(&p, f.value + f.len, &v, &n)) > 0)
-			origin_hop(&said[rfc], v, n, fronts, nfronts);
-		if (r < 0)
-			return -1;
+		for (s = f.value; (n = list_next(&s)); s += n)
+			if (origin_parse(s, n, &hop) < 0 || !has_addr(p) ||
+			    !net_has(trusted, ntrusted, hop.ip))
+				*p = hop;
 	}
-	if (seen[0] && seen[1] && (said[0].known != said[1].known ||
-	    memcmp(said[0].ip, said[1].ip, 16)))
-		return -1;
-	*o = said[!seen[0]];
-	return 0;
 }
 
-/* The PROXY protocol's version 1, without its line end: words with one blank
- * between them. */
+/* Takes version 1 of the PROXY protocol: a line with one blank between its
+ * words, two addresses and two ports among them. */
 static inline int
-proxy_line(const char *s, struct origin *o)
+proxy_line(const char *b, size_t n, struct peer *p)
 {
-	char w[4][46];		/* two addresses, two ports */
-	unsigned char to[16];
-	long port, port2;
-	size_t n;
-	int i, v6;
+	char line[LINE_LEN], w[INET6_ADDRSTRLEN];
+	int used = line_take(b, n < 107 ? n : 107, line), v6, i;
+	const char *s = line + 11;
+	unsigned char ip[2][16];
+	long port[2];
 
-	if (!strncmp(s, "PROXY UNKNOWN", 13) && (!s[13] || s[13] == ' '))
-		return 0;
-	v6 = !strncmp(s, "PROXY TCP6 ", 11);
-	if (!v6 && strncmp(s, "PROXY TCP4 ", 11))
+	if (used <= 0 || b[used - 2] != '\r')
+		return used || n >= 107 ? -1 : 0;
+	if (!strncmp(line, "PROXY UNKNOWN", 13) && strchr(" ", line[13]))
+		return used;
+	v6 = !strncmp(line, "PROXY TCP6 ", 11);
+	if ((!v6 && strncmp(line, "PROXY TCP4 ", 11)) || strstr(line, "  "))
 		return -1;
-	s += 11;
-	for (i = 0; i < 4; i++, s += n) {
-		s += i && *s == ' ';
-		n = strcspn(s, " ");
-		if (n >= sizeof w[i])
+	for (i = 0; i < 4; i++)
+		if (word_next(&s, w, sizeof w) <= 0 || (i < 2 ?
+		    !!strchr(w, ':') != v6 || ip_parse(w, ip[i]) < 0 :
+		    num_parse(w, 0, 65535, &port[i - 2]) < 0) || (i > 2 && *s))
 			return -1;
-		memcpy(w[i], s, n);
-		w[i][n] = '\0';
-		if (i < 2 && !!strchr(w[i], ':') != v6)
-			return -1;
-	}
-	if (*s || ip_parse(w[0], o->ip) < 0 || ip_parse(w[1], to) < 0 ||
-	    num_parse(w[2], 0, 65535, &port) < 0 ||
-	    num_parse(w[3], 0, 65535, &port2) < 0)
-		return -1;
-	origin_set(o, port);
-	return 0;
-}
-
-/* The addresses of version 2.  Of a family or protocol that there is not, or
- * too short for it, they are malformed; other than TCP's, of no use to us. */
-static inline int
-proxy_block(const unsigned char *u, size_t len, int kind, struct origin *o)
-{
-	static const unsigned char need[4] = { 0, 12, 36, 216 };
-
-	if (kind >> 4 > 3 || (kind & 15) > 2 || len < need[kind >> 4])
-		return -1;
-	if (kind == 0x11) {
-		o->ip[10] = o->ip[11] = 0xff;
-		memcpy(o->ip + 12, u, 4);
-		origin_set(o, u[8] << 8 | u[9]);
-	} else if (kind == 0x21) {
-		memcpy(o->ip, u, 16);
-		origin_set(o, u[32] << 8 | u[33]);
-	}
-	return 0;
+	memcpy(p->ip, ip[0], 16);
+	p->port = port[0];
+	return used;
 }
 
 /* Takes a header of the PROXY protocol (haproxy's doc/proxy-protocol.txt, of
- * 2020/03/05), version 1 or 2, from n peeked bytes.  o is unknown where the
- * front speaks for itself (LOCAL), or of another network. */
+ * 2020/03/05), version 1 or 2, from n peeked bytes.  p has no address where the
+ * reverse proxy speaks for itself (LOCAL), or of another network.  Malformed
+ * are a family or protocol that there is not, and what is too short for it. */
 static inline int
-proxy_take(const char *b, size_t n, struct origin *o)
+proxy_take(const char *b, size_t n, struct peer *p)
 {
 	static const char sig[12] = "\r\n\r\n\0\r\nQUIT\n";
+	static const unsigned char need[4] = { 0, 12, 36, 216 };
 	const unsigned char *u = (const unsigned char *)b;
-	char line[108];
-	size_t i, len;
+	size_t len;
+	int kind;
 
-	memset(o, 0, sizeof *o);
-	if (!n)
-		return 0;
-	if (*b == 'P') {
-		if (memcmp(b, "PROXY ", n < 6 ? n : 6))
-			return -1;
-		for (i = 0; i < n && i < sizeof line - 1; i++) {
-			if (i && b[i - 1] == '\r') {
-				if (b[i] != '\n')
-					return -1;
-				memcpy(line, b, i - 1);
-				line[i - 1] = '\0';
-				return proxy_line(line, o) < 0 ? -1 :
-				    (int)i + 1;
-			}
-			if ((u[i] < ' ' || u[i] > '~') && b[i] != '\r')
-				return -1;
-		}
-		return i == sizeof line - 1 ? -1 : 0;
-	}
+	memset(p, 0, sizeof *p);
+	if (!memcmp(b, "PROXY ", n < 6 ? n : 6))
+		return proxy_line(b, n, p);
 	if (memcmp(b, sig, n < 12 ? n : 12))
 		return -1;
 	if (n < 16)
@@ -1752,9 +1255,200 @@ proxy_take(const char *b, size_t n, struct origin *o)
 		return -1;
 	if (n < 16 + len)
 		return 0;
-	if (u[12] & 15 && proxy_block(u + 16, len, u[13], o) < 0)
+	kind = u[12] & 15 ? u[13] : 0;
+	if (kind >> 4 > 3 || (kind & 15) > 2 || len < need[kind >> 4])
 		return -1;
+	if (kind == 0x11) {
+		memcpy(p->ip, ip_map, sizeof ip_map);
+		memcpy(p->ip + 12, u + 16, 4);
+		p->port = u[24] << 8 | u[25];
+	} else if (kind == 0x21) {
+		memcpy(p->ip, u + 16, 16);
+		p->port = u[48] << 8 | u[49];
+	}
 	return 16 + len;
+}
+
+/* ways out: where a server is, and how to get there */
+
+enum scheme { S_TCP, S_TLS, S_HTTP, S_HTTPS, S_UNIX };
+
+struct url {
+	enum scheme scheme;
+	char host[HOST_LEN + 1], port[33];	/* S_UNIX: "unix", "" */
+	char path[PATH_LEN];			/* of HTTP, or the socket's */
+};
+
+static const char schemes[][9] = { "", "tls://", "http://", "https://",
+    "unix:" };
+static const short scheme_ports[] = { PORT, 443, 80, 443, 0 };
+
+#define URL_FORMS "HOST, HOST:PORT, [IPv6]:PORT, tls://HOST, " \
+	"http://HOST/PATH, https://HOST/PATH or unix:/PATH"
+
+static inline int
+url_parse(const char *s, struct url *u)
+{
+	const char *path, *p;
+	size_t n;
+	int i;
+
+	memset(u, 0, sizeof *u);
+	for (i = S_UNIX; !begins(s, schemes[i]);)
+		i--;
+	u->scheme = i;
+	s += strlen(schemes[i]);
+	n = strcspn(s, i == S_TCP ? "" : "/?#");
+	path = s + n + (s[n] == '/');
+	for (p = s + n; *p && *p != '#'; p++)
+		if (p == s + n + PATH_LEN - 2 || *p <= ' ' || *p > '~')
+			return -1;
+	if ((i == S_TLS && *path) || (i == S_UNIX && *s != '/'))
+		return -1;
+	if (i != S_TCP)
+		snprintf(u->path, PATH_LEN, "/%.*s", (int)(p - path), path);
+	memcpy(u->host, "unix", 5);
+	return i == S_UNIX ? 0 :
+	    host_split(s, n, u->host, u->port, scheme_ports[i]);
+}
+
+/* "host:port"; port "": without. */
+static inline const char *
+host_write(const char *host, const char *port, char out[ADDR_LEN + 40])
+{
+	int v6 = strchr(host, ':') != NULL;
+
+	snprintf(out, ADDR_LEN + 40, "%s%s%s%s%s", v6 ? "[" : "", host,
+	    v6 ? "]" : "", *port ? ":" : "", port);
+	return out;
+}
+
+/* As HTTP has it; always: with a port that goes without saying. */
+static inline const char *
+authority(const struct url *u, int always, char out[ADDR_LEN + 40])
+{
+	const char *def = u->scheme == S_HTTPS ? "443" : "80";
+
+	return host_write(u->host, always || strcmp(u->port, def) ? u->port :
+	    "", out);
+}
+
+/* WHERE in its normal form; out has URL_LEN bytes. */
+static inline const char *
+url_str(const struct url *u, char *out, size_t size)
+{
+	char to[ADDR_LEN + 40];
+
+	snprintf(out, size, "%s%s%s", schemes[u->scheme],
+	    u->scheme == S_UNIX ? "" : authority(u, 1, to),
+	    u->scheme == S_TLS ? "" : u->path);
+	return out;
+}
+
+/* Any text, for a message: what may be a user and a password, which is all up
+ * to the last @ but a scheme where there is a ':', is not shown. */
+static inline const char *
+url_mask(const char *in, char *out, size_t size)
+{
+	const char *at = strchr(in, ':') ? strrchr(in, '@') : NULL;
+	size_t n = 0;
+
+	if (at) {
+		n = strspn(in, NAME_CHARS "+");
+		n = n && !strncmp(in + n, "://", 3) ? n + 3 : 0;
+		n = strlen(escape(out, size, in, n));
+		n += strlen(escape(out + n, size - n, "***", 3));
+		in = at;
+	}
+	escape(out + n, size - n, in, strlen(in));
+	return out;
+}
+
+/* The host in certificates and SNI (RFC 6066 3): without the dot at its end. */
+static inline const char *
+tls_name(const struct url *u, char out[HOST_LEN + 1])
+{
+	str_copy(out, HOST_LEN + 1, u->host, strlen(u->host) -
+	    has_suffix(u->host, "."));
+	return out;
+}
+
+enum proxy_kind {
+	PX_NONE, PX_HTTP, PX_HTTPS, PX_SOCKS4, PX_SOCKS4A, PX_SOCKS5
+};
+
+struct proxy {			/* that somebody else runs */
+	enum proxy_kind kind;
+	char host[HOST_LEN + 1], port[33];
+	char user[128], pass[128];	/* decoded; "": none */
+};
+
+/* %XX of n bytes at s; nothing that could end a header line.  0, -1. */
+static inline int
+percent_decode(const char *s, size_t n, char *out, size_t size)
+{
+	char hex[3] = "";
+	uint64_t v;
+	size_t i, o = 0;
+
+	for (i = 0; i < n; i++) {
+		v = (unsigned char)s[i];
+		if (s[i] == '%' && (n - i < 3 ||
+		    hex_parse(memcpy(hex, s + i + 1, 2), &v) < 0))
+			return -1;
+		i += s[i] == '%' ? 2 : 0;
+		if (v < ' ' || v == 0x7f || o + 1 >= size)
+			return -1;
+		out[o++] = (char)v;
+	}
+	out[o] = '\0';
+	return 0;
+}
+
+/* [SCHEME://][user[:pass]@]host[:port][/], the default port as in curl(1).
+ * socks:// is what GNOME writes; that the proxy shall look the name up, which
+ * socks5h:// says, is the rule here.  0, or -1 with *why. */
+static inline int
+proxy_parse(const char *s, struct proxy *x, const char **why)
+{
+	static const char known[][11] = { "http://", "https://", "socks4://",
+	    "socks4a://", "socks://", "socks5://", "socks5h://", "" };
+	static const char kinds[] = { PX_HTTP, PX_HTTPS, PX_SOCKS4,
+	    PX_SOCKS4A, PX_SOCKS5, PX_SOCKS5, PX_SOCKS5, PX_HTTP };
+	const char *at, *colon, *pass;
+	size_t n, i = 0;
+
+	memset(x, 0, sizeof *x);
+	*why = "a proxy is http://, https://, socks4a:// or "
+	    "socks5h://HOST:PORT";
+	while (!begins(s, known[i]))
+		i++;
+	if (!*known[i] && strstr(s, "://"))
+		return -1;
+	s += strlen(known[i]);
+	n = strcspn(s, "/?#");
+	*why = "the user or password of the proxy is too long, or badly "
+	    "encoded (a % is written %25, a @ %40, a / %2F)";
+	if (strchr(s + n, '@'))
+		return -1;
+	for (at = s + n; at > s && at[-1] != '@';)
+		at--;
+	if (at > s) {
+		if (!(colon = memchr(s, ':', at - s)))
+			colon = at - 1;
+		pass = colon + (*colon == ':');
+		if (percent_decode(s, colon - s, x->user, sizeof x->user) < 0 ||
+		    percent_decode(pass, at - 1 - pass, x->pass,
+		    sizeof x->pass) < 0)
+			return -1;
+		n -= at - s;
+	}
+	*why = "the proxy's host or port is missing or bad";
+	if (host_split(at, n, x->host, x->port, kinds[i] == PX_HTTPS ? 443 :
+	    1080) < 0)
+		return -1;
+	x->kind = kinds[i];
+	return 0;
 }
 
 /* what curl(1) calls no_proxy: names with all that is below them, addresses and
@@ -1764,54 +1458,92 @@ no_proxy_has(const char *list, const char *host)
 {
 	unsigned char ip[16];
 	int is_ip = ip_parse(host, ip) == 0;
-	size_t n, m = strlen(host) - has_suffix(host, ".");
-	char w[HOST_LEN + 1];
+	size_t n, k, m = strlen(host) - has_suffix(host, ".");
+	char w[HOST_LEN + 2];
 	struct net net;
-	const char *p;
 
 	if (!strcmp(list, "*"))
 		return 1;
 	for (; *(list += strspn(list, ", \t")); list += n) {
 		n = strcspn(list, ", \t");
-		p = list + (*list == '.');
-		if (n >= sizeof w)
+		k = n - (*list == '.');
+		if (str_copy(w, sizeof w, list + n - k, k) < 0)
 			continue;
-		snprintf(w, sizeof w, "%.*s", (int)(n - (p - list)), p);
-		if (has_suffix(w, "."))
-			w[strlen(w) - 1] = '\0';
-		if (is_ip && net_parse(w, &net) == 0 && net_has(&net, ip))
-			return 1;
-		if (!is_ip && *w && strlen(w) <= m &&
-		    says(host + m - strlen(w), strlen(w), w) &&
-		    (strlen(w) == m || host[m - strlen(w) - 1] == '.'))
+		k -= has_suffix(w, ".");
+		w[k] = '\0';
+		if (is_ip ? net_parse(w, &net) == 0 && net_has(&net, 1, ip) :
+		    k && k <= m && !strncasecmp(host + m - k, w, k) &&
+		    (k == m || host[m - k - 1] == '.'))
 			return 1;
 	}
 	return 0;
 }
 
+/* Asks an HTTP proxy for a tunnel (RFC 9110 9.3.6), and says who we are if it
+ * is told (RFC 7617).  Returns the length; 1500 bytes are always enough. */
+static inline size_t
+connect_request(const struct url *u, const struct proxy *x, char *out,
+    size_t size)
+{
+	char to[ADDR_LEN + 40], both[260], auth[360] = "";
+
+	if (*x->user) {
+		snprintf(both, sizeof both, "%s:%s", x->user, x->pass);
+		base64_write(both, strlen(both), basic_digits, auth);
+		wipe(both, sizeof both);
+	}
+	authority(u, 1, to);
+	snprintf(out, size, "CONNECT %s HTTP/1.1\r\nHost: %s%s%s\r\n\r\n", to,
+	    to, *auth ? "\r\nProxy-Authorization: Basic " : "", auth);
+	wipe(auth, sizeof auth);
+	return strlen(out);
+}
+
+/* Asks for our protocol at u's path (RFC 9110 7.8), likewise. */
+static inline size_t
+upgrade_request(const struct url *u, const char *version, char *out,
+    size_t size)
+{
+	char host[ADDR_LEN + 40];
+
+	return snprintf(out, size, "GET %s HTTP/1.1\r\nHost: %s\r\n"
+	    "Connection: Upgrade\r\nUpgrade: mssh\r\n"
+	    "User-Agent: mssh/%s\r\n\r\n", u->path, authority(u, 0, host),
+	    version);
+}
+
 /* SOCKS version 5 (RFC 1928, RFC 1929) */
 
-/* Writes a request to connect.  Returns its length; out has 300 bytes. */
+/* Says how we may prove who we are: not at all, or by a password. */
+static inline size_t
+socks_hello(const struct proxy *x, unsigned char *out)
+{
+	memcpy(out, *x->user ? "\5\2\0\2" : "\5\1\0", 4);
+	return *x->user ? 4 : 3;
+}
+
+/* The user and the password, each with its length before it. */
+static inline size_t
+socks_auth(const struct proxy *x, unsigned char *out)
+{
+	return snprintf((char *)out, 514, "\1%c%s%c%s", (int)strlen(x->user),
+	    x->user, (int)strlen(x->pass), x->pass);
+}
+
+/* A request to connect.  These four return the length; out has 1500 bytes. */
 static inline size_t
 socks_connect(const char *host, unsigned port, unsigned char *out)
 {
-	size_t n = 4, len = strlen(host);
+	size_t n = 4 + 16;
 
-	memcpy(out, "\5\1\0\3", 4);
-	if (inet_pton(AF_INET, host, out + n) == 1) {
-		out[3] = 1;
-		n += 4;
-	} else if (inet_pton(AF_INET6, host, out + n) == 1) {
-		out[3] = 4;
-		n += 16;
-	} else {
-		out[n++] = len;
-		memcpy(out + n, host, len);
-		n += len;
+	memcpy(out, "\5\1\0\4", 4);
+	if (inet_pton(AF_INET6, host, out + 4) != 1) {
+		out[3] = inet_pton(AF_INET, host, out + 4) == 1 ? 1 : 3;
+		n = out[3] == 1 ? 4 + 4 : 4 + snprintf((char *)out + 4, 257,
+		    "%c%.255s", (int)strlen(host), host);
 	}
-	out[n++] = port >> 8 & 0xff;
-	out[n++] = port & 0xff;
-	return n;
+	return n + snprintf((char *)out + n, 3, "%c%c", port >> 8 & 0xff,
+	    port & 0xff);
 }
 
 /* Takes the answer to it; *why is NULL where it is connected. */
@@ -1836,34 +1568,364 @@ socks_take(const unsigned char *b, size_t n, const char **why)
 	return n < need ? 0 : (int)need;
 }
 
+/* SOCKS version 4 and 4A (openssh.com/txt/socks4.protocol, socks4a.protocol):
+ * to ip4, or without it to a name.  It knows users, but no passwords. */
+static inline size_t
+socks4_connect(const struct proxy *x, const char *host, unsigned port,
+    const unsigned char ip4[4], unsigned char *out)
+{
+	memcpy(out, "\4\1", 2);
+	out[2] = port >> 8 & 0xff;
+	out[3] = port & 0xff;
+	memcpy(out + 4, ip4 ? ip4 : (const unsigned char *)"\0\0\0\1", 4);
+	return 8 + snprintf((char *)out + 8, 600, "%s%c%s", x->user, 0,
+	    ip4 ? "" : host) + !ip4;
+}
+
+/* Takes the answer; *why is NULL where it is connected. */
+static inline int
+socks4_take(const unsigned char *b, size_t n, const char **why)
+{
+	if (n && b[0])
+		return -1;
+	if (n < 8)
+		return 0;
+	*why = b[1] == 90 ? NULL : b[1] == 92 || b[1] == 93 ?
+	    "it does not accept our user" : "it refuses, or it failed";
+	return 8;
+}
+
+enum { SOCKS_LAST = 3 };
+
+/* The next message for a SOCKS proxy, whose answer to the one before is b (but
+ * not at step 0).  Version 5 asks how we can prove who we are, and may want the
+ * proof, before it takes a request; version 4 knows the server by ip4.  Returns
+ * its length; 0 when there is none, with *why where the proxy is of no use; -1:
+ * it is no such proxy. */
+static inline int
+socks_next(const struct proxy *x, const struct url *to,
+    const unsigned char ip4[4], int *step, const char b[2], unsigned char *out,
+    const char **why)
+{
+	unsigned port = atoi(to->port);
+	int was = *step;
+
+	*step = was == SOCKS_LAST ? 0 : x->kind != PX_SOCKS5 ? SOCKS_LAST :
+	    was == 0 ? 1 : was == 1 && b[1] == 2 ? 2 : SOCKS_LAST;
+	if (was == SOCKS_LAST)
+		return 0;
+	if (x->kind != PX_SOCKS5)
+		return socks4_connect(x, to->host, port,
+		    x->kind == PX_SOCKS4 ? ip4 : NULL, out);
+	if (was == 0)
+		return socks_hello(x, out);
+	if (was == 1 && *b != 5)
+		return -1;
+	if (was == 1 && b[1] && !*x->user)
+		*why = "asks for a user and a password";
+	else if (was == 1 && b[1] && b[1] != 2)
+		*why = "asks for another proof than a password";
+	else if (was == 2 && b[1])
+		*why = "says: the user or the password is wrong";
+	else
+		return *step == 2 ? socks_auth(x, out) :
+		    socks_connect(to->host, port, out);
+	return 0;
+}
+
+enum answer { A_LINE, A_HTTP, A_SOCKS4, A_SOCKS5, A_PAIR };
+
+/* Is the answer in b, of which the last byte is new, whole?  > 0; 0; -1: it is
+ * malformed. */
+static inline int
+answer_take(enum answer kind, const char *b, size_t n, void *to)
+{
+	if (kind == A_LINE)
+		return line_take(b, n, to);
+	if (kind == A_HTTP)
+		return b[n - 1] == '\n' || n == HEAD_LEN || n < 8 ?
+		    response_take(b, n, to) : 0;
+	if (kind != A_PAIR)
+		return (kind == A_SOCKS5 ? socks_take : socks4_take)(
+		    (const unsigned char *)b, n, to);
+	memcpy(to, b, n);
+	return n == 2;
+}
+
+enum { TLS_ARGS = 25 };
+
+/* The arguments of openssl(1), for a connection to host through a Unix socket.
+ * It ends when its standard input does (-no_ign_eof), reads no commands there
+ * (-nocommands), nor a passphrase (-pass), says when it has shaken hands
+ * (-brief), and checks what it would only print (the rest).  cafile, cert and
+ * certkey may be NULL. */
+static inline void
+tls_args(char *argv[TLS_ARGS], const char *path, const char *host, int https,
+    const char *cafile, const char *cert, const char *certkey)
+{
+	int is_ip = ip_parse(host, (unsigned char[16]){ 0 }) == 0;
+	const char *const all[TLS_ARGS - 1] = { "openssl", "s_client",
+	    "-brief", "-no_ign_eof", "-nocommands", "-verify_return_error",
+	    "-pass", "pass:", "-unix", path,
+	    is_ip ? "-verify_ip" : "-verify_hostname", host,
+	    is_ip ? "-noservername" : "-servername", is_ip ? NULL : host,
+	    https ? "-alpn" : NULL, https ? "http/1.1" : NULL,
+	    cafile ? "-CAfile" : NULL, cafile, cert ? "-cert" : NULL, cert,
+	    cert ? "-cert_chain" : NULL, cert,
+	    cert ? "-key" : NULL, cert && certkey ? certkey : cert };
+	size_t i, n = 0;
+
+	for (i = 0; i < TLS_ARGS - 1; i++)
+		if (all[i])
+			argv[n++] = (char *)all[i];
+	argv[n] = NULL;
+}
+
 /* What openssl s_client(1) wrote to stderr, as one reason: what is wrong with
  * the certificate, or else OpenSSL's own reason (the fifth part of a line of
  * ERR_print_errors(3)).  Returns 1, 2 or 0: nothing was found. */
 static inline int
 tls_reason(const char *text, char *out, size_t size)
 {
-	static const char bad[] = "verify error:num=";
-	const char *p, *e, *eol;
+	const char *p, *e, *s, *eol;
 	int i, found = 0;
 
 	for (p = text; *p; p = eol + (*eol == '\n')) {
 		eol = p + strcspn(p, "\n");
-		if (!strncmp(p, bad, sizeof bad - 1) &&
-		    (e = memchr(p + sizeof bad - 1, ':',
-		    eol - p - (sizeof bad - 1)))) {
-			escape(out, size, e + 1, eol - e - 1);
-			return 1;
+		for (e = p, i = 1; i <= 5; i++) {
+			e += strcspn(e, ":\n");
+			e += *e == ':';
+			if (i == 2 && !strncmp(p, "verify error:num=", 17) &&
+			    e[-1] == ':') {
+				escape(out, size, e, eol - e);
+				return 1;
+			}
 		}
-		for (e = p, i = 0; i < 5 && e < eol; i++)
-			e = memchr(e, ':', eol - e) ?
-			    (const char *)memchr(e, ':', eol - e) + 1 : eol;
-		if (!found && e < eol && strstr(p, ":error:") &&
-		    strstr(p, ":error:") < eol) {
+		s = strstr(p, ":error:");
+		if (!found && e < eol && s && s < eol) {
 			escape(out, size, e, strcspn(e, ":\n"));
 			found = 2;
 		}
 	}
 	return found;
+}
+
+/* The same as a sentence about whom, in out.  0: openssl is not to blame, nor,
+ * with early, where its peer ended too soon. */
+static inline int
+tls_blame(const char *text, const char *whom, int early, char *out,
+    size_t size)
+{
+	char b[120] = "";
+	int kind = tls_reason(text, b, sizeof b);
+	int eof = strstr(b, "eof") != NULL;
+
+	if (!strncmp(text, "cannot run", 10))
+		snprintf(out, size, "%s (OpenSSL makes TLS for us, to be "
+		    "installed; or see --connect)", escape(b, sizeof b, text,
+		    strcspn(text, "\n")));
+	else if (kind == 1)
+		snprintf(out, size, "the certificate of %.140s is not good: "
+		    "%s", whom, b);
+	else if (kind && !(early && eof))
+		snprintf(out, size, "no TLS with %.100s: %s%s", whom, b, eof ||
+		    strstr(b, "version") ? " (does it expect plain TCP? Then "
+		    "leave tls:// out)" : "");
+	else
+		return 0;
+	return 1;
+}
+
+/* configuration */
+
+/* Expands %h, %p and %% in a command.  host_split() made host and port safe for
+ * a shell.  0, or -1: too long, or another letter. */
+static inline int
+command_expand(const char *cmd, const char *host, const char *port, char *out,
+    size_t size)
+{
+	char one[2] = "";
+	const char *w;
+	size_t o = 0;
+
+	for (*out = '\0'; (*one = *cmd); cmd++) {
+		w = one;
+		if (*cmd == '%' && *++cmd != '%')
+			w = *cmd == 'h' ? host : *cmd == 'p' ? port : NULL;
+		if (!w || o + strlen(w) >= size)
+			return -1;
+		o += snprintf(out + o, strlen(w) + 1, "%s", w);
+	}
+	return 0;
+}
+
+/* The HostName that ssh shall use: its own for each node and server, so that
+ * known_hosts and ControlPath never mix two machines, and never a number:
+ * NODE.HOST.mssh, and NODE.HOST=PORT.mssh where the port is not the usual one.
+ * Behind a node with a dot stands a '+', which neither part can hold: a.b at
+ * c is not a at b.c.  What is more than a host and a port has to be told
+ * apart by a hash of it, NODE.HOST=PORT=HASH.mssh, since such a name holds
+ * few characters and no capitals. */
+static inline void
+host_name(const char *node, const struct url *u, const char *connect,
+    char out[NAME_LEN])
+{
+	unsigned char sum[MAC_LEN];
+	char host[HOST_LEN + 1], hash[10] = "", text[URL_LEN], *p;
+	int hashed = u->scheme != S_TCP || connect || strpbrk(u->host, ":%");
+	int port = hashed || strcmp(u->port, PORT_STR);
+	struct sha256 s;
+
+	tls_name(u, host);
+	for (p = host; *p && *p != '%'; p++)
+		*p = fold(*p, 0);
+	if (hashed) {
+		snprintf(text, sizeof text, "%d %s %s %s ", u->scheme, host,
+		    u->port, u->path);
+		sha256_init(&s);
+		sha256_add(&s, text, strlen(text));
+		sha256_add(&s, connect, connect ? strlen(connect) : 0);
+		sha256_end(&s, sum);
+		snprintf(hash, sizeof hash, "=%02x%02x%02x%02x", sum[0],
+		    sum[1], sum[2], sum[3]);
+	}
+	snprintf(out, NAME_LEN, "%s%c%s%s%s%s.mssh", node,
+	    strchr(node, '.') ? '+' : '.', host, port ? "=" : "",
+	    port ? u->port : "", hash);
+	while ((p = strpbrk(out, ":%")))
+		*p = '-';
+}
+
+/* Quotes s for a POSIX shell and for ssh's own percent expansion.  Returns
+ * the length, or -1 where out is too small. */
+static inline int
+shell_quote(const char *s, char *out, size_t size)
+{
+	char one[2] = "";
+	size_t o = 1;
+
+	if (size < 3)
+		return -1;
+	*out = '\'';
+	for (; (*one = *s); s++) {
+		if (o + 6 > size)
+			return -1;
+		o += snprintf(out + o, 5, "%s", *s == '\'' ? "'\\''" :
+		    *s == '%' ? "%%" : one);
+	}
+	return o + snprintf(out + o, 2, "'");
+}
+
+/* ssh's options that take an argument (ssh(1), OpenSSH 10.0).  Returns 1 if it
+ * is the next word, 0 if it is inside this one or there is none. */
+static inline int
+ssh_takes_next(const char *opt)
+{
+	const char *p = strpbrk(opt + 1, "BbcDEeFIiJLlmOoPpQRSWw");
+
+	return p && !p[1];
+}
+
+/* Does what *p begins with, which moves behind it, match c?  A set may begin
+ * with a ']'; one without an end is a '['. */
+static inline int
+glob_one(const char **p, int c, int exact)
+{
+	const char *s = *p, *end = NULL;
+	int negate = s[1] == '!' || s[1] == '^', hit = 0, low;
+
+	c = fold(c, exact);
+	if (*s == '[' && s[1 + negate])
+		end = strchr(s + 2 + negate, ']');
+	if (!end) {
+		++*p;
+		return *s == '?' || fold(*s, exact) == c;
+	}
+	for (s += 1 + negate; s < end; s++) {
+		low = fold(*s, exact);
+		if (s[1] == '-' && s + 2 < end)
+			s += 2;
+		hit |= low <= c && c <= fold(*s, exact);
+	}
+	*p = end + 1;
+	return hit != negate;
+}
+
+/* A shell pattern (*, ?, [a-z], [!x]): without case for nodes, exact for keys.
+ * Not fnmatch(3), which costs a static binary a libc's character tables. */
+static inline int
+glob_match(const char *p, const char *s, int exact)
+{
+	const char *star = NULL, *back = NULL;
+
+	while (*s) {
+		if (*p == '*') {
+			star = ++p;
+			back = s;
+		} else if (*p && glob_one(&p, *s, exact)) {
+			s++;
+		} else if (star) {
+			p = star;
+			s = ++back;
+		} else
+			return 0;
+	}
+	return !p[strspn(p, "*")];
+}
+
+/* Does one of the patterns, with commas between them, match s? */
+static inline int
+glob_list(const char *list, const char *s, int exact)
+{
+	char p[KEYS_LEN];
+	size_t n;
+
+	do {
+		n = strcspn(list, ",");
+		if (str_copy(p, sizeof p, list, n) > 0 &&
+		    glob_match(p, s, exact))
+			return 1;
+		list += n;
+	} while (*list++);
+	return 0;
+}
+
+enum keyword {
+	K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_CAFILE, K_CERT, K_CERTKEY,
+	K_CONNECT, K_PROXY, K_NODE
+};
+
+/* Parses one line: *arg is the argument in it, without blanks and quotes around
+ * it.  The keyword, K_NONE: the line is blank or a comment, or -1 with *why. */
+static inline int
+conf_parse(char *line, char **arg, const char **why)
+{
+	static const char names[][9] = { "", "server", "identity", "key",
+	    "cafile", "cert", "certkey", "connect", "proxy", "node" };
+	char *p = line + strspn(line, " \t"), *e = p + trimmed(p, "");
+	size_t n;
+	int k;
+
+	*e = '\0';
+	if (!*p || *p == '#')
+		return K_NONE;
+	n = strcspn(p, " \t=");
+	for (k = K_NODE; k && (strncmp(names[k], p, n) || names[k][n]);)
+		k--;
+	if (!k)
+		return *why = "unknown keyword (server, identity, key, "
+		    "cafile, cert, certkey, connect, proxy, node)", -1;
+	p += n + strspn(p + n, " \t");
+	if (*p == '=')
+		p += 1 + strspn(p + 1, " \t");
+	if (*p == '"' && e > p + 1 && e[-1] == '"') {
+		p++;
+		*--e = '\0';
+	}
+	if (!*p)
+		return *why = "the keyword needs an argument", -1;
+	*arg = p;
+	return k;
 }
 
 #endif /* PROTO_H */

@@ -94,6 +94,10 @@ fails 2 '^usage: .*config init' m config nonsense
 fails 2 'terminal' m config init
 is "$(find "$T/config" "$T/home" -type f)" '' 'config init left no file'
 
+for o in source-startups parked key-parked waiting key-sessions; do
+	fails 2 "^mssh: --$o is gone: .* (may|wait)" m server --$o 5
+done
+
 # An id that cannot be one: why, and one that can.
 suggests() {
 	run m agent "$1" --server 127.0.0.1:1
@@ -124,7 +128,6 @@ agent dead --ssh-port "$closed"
 fails 3 "127.0.0.1:$closed.*refused" m proxy demo --server "127.0.0.1:$closed"
 fails 4 'nosuch.*offline' m proxy nosuch --server "$SRV"
 fails 4 'nosuch.*offline' m proxy nosuch.mssh --server "$SRV"
-fails 2 'socket' m proxy demo --server "$SRV" --fdpass
 fails 6 'dead.*(sshd|reach|refused)' m proxy dead --server "$SRV"
 
 # listener NAME CODE: a server that does CODE to each connection $c.
@@ -158,7 +161,7 @@ ok 'a server that hangs up: 3 or 9, and a sentence' sh -c \
 # 64 wait for one node; the next is told.
 strangers crowd 64 'MSSH/2 client later wait=60\n'
 full() {
-	run m proxy later --wait 20 --server "$SRV"
+	run m proxy later --wait 1 --server "$SRV"
 	[ "$st" = 8 ]
 }
 ok '8: the 65th client that waits for a node' full
@@ -193,10 +196,12 @@ fails 4 'never.*offline' m proxy never --wait 1 --server "$SRV"
 # ---- known_hosts
 
 msh demo true 2>/dev/null
-ok 'host key under NODE.HOST.PORT.mssh' \
-    grep -q "^demo.127.0.0.1.$PORT.mssh " "$T/known"
+ok 'host key under NODE.HOST=PORT.mssh' \
+    grep -q "^demo.127.0.0.1=$PORT.mssh " "$T/known"
+msh demo -o StrictHostKeyChecking=yes true
+is $? 0 'and found there'
 msh soon true 2>/dev/null
-ok 'each node its own' grep -q "^soon.127.0.0.1.$PORT.mssh " "$T/known"
+ok 'each node its own' grep -q "^soon.127.0.0.1=$PORT.mssh " "$T/known"
 is "$(grep -c localhost "$T/known")" 0 'none is localhost'
 agent 42
 is "$(msh 42 echo number 2>/dev/null)" number 'a node whose id is a number'
@@ -205,6 +210,20 @@ is "$(msh 010.1.1.1 echo address 2>/dev/null)" address \
     'a node whose id looks like an address'
 is "$(msh DEMO echo upper 2>/dev/null)" upper 'a node in capitals'
 is "$(msh demo.mssh echo suffix 2>/dev/null)" suffix 'node.mssh is node'
+
+# A shared connection has a name with all that in it.
+share="-o ControlPath=$T/%r@%h"
+# shellcheck disable=SC2086	# two words
+{
+msh demo -M -f -N $share
+ok 'a socket for ControlPath' test -S "$T/$USER@demo.127.0.0.1=$PORT.mssh"
+is "$(msh demo $share -O check 2>&1 | tr -d '\r' | sed 's/ (.*//')" \
+    'Master running' 'is found again'
+is "$(msh demo $share echo shared)" shared 'and serves'
+msh demo $share --connect 'false %h' -O check 2>/dev/null
+is $? 255 'but not another way to the server'
+msh demo $share -O exit 2>/dev/null
+}
 
 # ---- what ssh is given
 
@@ -215,13 +234,14 @@ for a; do
 	printf '%s\n' "$a"
 done >"$T/argv"
 printf '%s\n' "$SHELL" >"$T/shell"
+env | grep ^MSSH_ >"$T/env"
 exit 43
 END
 chmod 755 "$T/fake/ssh"
 
 # fake args...: mssh with an ssh that only tells what it got.
 fake() {
-	rm -f "$T/argv"
+	rm -f "$T/argv" "$T/env"
 	PATH=$T/fake:$PATH SHELL=/bin/false m "$@"
 }
 
@@ -230,7 +250,7 @@ words() {
 	fake "$@" 2>/dev/null
 	[ $? -eq 43 ] || echo 'ssh was not run, or its code got lost'
 	tr '\n' '|' <"$T/argv" |
-	    sed 's/^.*|HostName=[^|]*|//; s/-o|ConnectTimeout=35|--|/--|/'
+	    sed 's/^.*|-oHostName="[^|]*"|//; s/-oConnectTimeout=35|--|/--|/'
 }
 
 H='--server 127.0.0.1:1'
@@ -261,23 +281,24 @@ is "$(words a@demo $H -J jump -W x:1)" '-J|jump|-W|x:1|--|a@demo|' \
 }
 is "$(cat "$T/shell")" /bin/sh 'ssh: SHELL is /bin/sh'
 fake a@demo --server 127.0.0.1 --wait 600 -o ConnectTimeout=7 2>/dev/null
-is "$(grep -n ConnectTimeout= "$T/argv" | sed 's/.*:/:/' | tr '\n' ' ')" \
+is "$(grep -n ConnectTimeout= "$T/argv" | sed 's/.*:/:/; s/-o//' |
+    tr '\n' ' ')" \
     ':ConnectTimeout=7 :ConnectTimeout=635 ' \
     'ssh: a time limit, --wait included, behind the options of the person'
 fake a@demo --server 10.0.0.1 2>/dev/null
-ok 'HostName without the usual port' grep -qx HostName=demo.10.0.0.1.mssh \
-    "$T/argv"
+ok 'HostName without the usual port' grep -qx -- \
+    '-oHostName="demo.10.0.0.1.mssh"' "$T/argv"
 fake a@demo --server '[2001:db8::1]:99' 2>/dev/null
-ok 'HostName of a v6 server' grep -qx HostName=demo.2001-db8--1.99.mssh \
-    "$T/argv"
+ok 'HostName of a v6 server' grep -Eqx -- \
+    '-oHostName="demo.2001-db8--1=99=[0-9a-f]{8}.mssh"' "$T/argv"
 fake a@demo --server 'fe80::1%eth0' 2>/dev/null
-ok 'HostName with a zone' grep -qx HostName=demo.fe80--1-eth0.mssh "$T/argv"
-ok 'a zone in ProxyCommand is doubled' grep -q '^ProxyCommand=.*%%eth0' \
-    "$T/argv"
-ok 'no other % there' sh -c '! grep ^ProxyCommand "$1" | sed s/%%//g |
+ok 'HostName with a zone' grep -Eqx -- \
+    '-oHostName="demo.fe80--1-eth0=8443=[0-9a-f]{8}.mssh"' "$T/argv"
+ok 'the server goes to the proxy' grep -qx 'MSSH_SERVER=fe80::1%eth0' "$T/env"
+ok 'no other % there' sh -c '! grep ^-oProxyCommand "$1" | sed s/%%//g |
     grep %' - "$T/argv"
 fake a@demo --server 10.0.0.1 --wait 7 2>/dev/null
-ok '--wait goes to the proxy' grep -Eq '^ProxyCommand=.*--wait[ =]'"'?7" \
+ok '--wait goes to the proxy' grep -Eq '^-oProxyCommand=.*--wait[ =]'"'?7" \
     "$T/argv"
 
 # ---- hostile strings: nothing of them runs, with a fake ssh or the real one
@@ -329,8 +350,7 @@ cd "$top" || bail "no $top"
 # picks ARGS...: the server that mssh a@NODE would use.
 picks() {
 	fake "$@" 2>/dev/null
-	sed -n "s/^ProxyCommand=.*--server[ =]*'\{0,1\}\([^' ]*\).*/\1/p" \
-	    "$T/argv" 2>/dev/null
+	sed -n 's/^MSSH_SERVER=//p' "$T/env" 2>/dev/null
 }
 mkdir "$T/config/mssh"
 conf=$T/config/mssh/config

@@ -59,7 +59,7 @@ ended()
 # rest: how many seconds a cut session may still take
 rest()
 {
-	r_=$((110 - ($(now) - tc) / 1000))
+	r_=$((170 - ($(now) - tc) / 1000))
 	[ $r_ -gt 0 ] || r_=0
 	echo $r_
 }
@@ -93,14 +93,14 @@ BOX=$SSHD_PORT
 at srv
 sshd_start
 NEAR=$SSHD_PORT
-server --host 0.0.0.0 --port 8443
+server --host 0.0.0.0 --port 8443 --patience 30
 SRV=$srv4:8443
 at node
 SSHD_PORT=$BOX
-agent box
+agent box --patience 30
 at srv
 SSHD_PORT=$NEAR
-agent near --spare 4
+agent near --spare 4 --patience 30
 
 # ---- receivers that stop reading, and read on when $T/release is there
 
@@ -118,11 +118,13 @@ exec sha256sum
 END
 cat >"$T/blurt" <<END
 #!/bin/sh
-# blurt TAG: sends the blob when a line has come, and leaves a mark at the end
+# blurt TAG: sends the blob when a line has come, and leaves a mark when it
+# begins and at the end
 T='$T'
 END
 cat >>"$T/blurt" <<'END'
 read -r _
+touch "$T/begun.$1"
 cat "$T/blob" && touch "$T/sent.$1"
 END
 cat >"$T/raw" <<'END'
@@ -147,7 +149,8 @@ while (1) {
 print $d->hexdigest, "  -\n";
 END
 chmod 755 "$T/held" "$T/blurt" "$T/raw"
-export T SRV
+CONNECT=60	# six logins at once, and a machine that has other work
+export T SRV CONNECT
 at srv
 agent blurt --spare 2 --exec "$T/blurt \$MSSH_SESSION"
 agent sink --exec "$T/held sink"
@@ -159,7 +162,11 @@ start mshdown sh -c 'echo go | "$T/msh" near "$T/blurt mshdown" | "$T/held" mshd
 start sinkup sh -c '"$MSSH" proxy sink --server "$SRV" <"$T/blob"'
 start mshup sh -c '"$T/msh" near "$T/held mshup" <"$T/blob"'
 for n in raw down pshdown mshdown sink mshup; do
-	ok "$n: holds" wait_for 20 test -e "$T/held.$n"
+	ok "$n: holds" wait_for 60 test -e "$T/held.$n"
+done
+# The receiver of a pipe holds before ssh has even connected.
+for n in pshdown mshdown; do
+	ok "$n: its sender has begun" wait_for 60 test -e "$T/begun.$n"
 done
 th=$(now)
 held_enough()
@@ -256,7 +263,9 @@ ok 'a session' up last
 mark agent-here
 kill -HUP "$(pid agent-here)"
 ok 'SIGHUP: the agent redials' wait_log agent-here 'parked at'
+mark server
 ok 'SIGHUP: a login works' msh here true
+ok 'SIGHUP: and is over' wait_log server ' closed by '
 ok 'SIGHUP: the session goes on' not gone "$(pid last)"
 
 mark agent-here
@@ -294,6 +303,21 @@ for drain in 2 0; do
 done
 stop agent-here
 
+# ---- those that did not read
+
+ok "$HOLD seconds pass" wait_for $((HOLD + 20)) held_enough
+for n in raw down pshdown mshdown sinkup mshup; do
+	ok "$n: waits" not gone "$(pid $n)"
+done
+ok 'their senders had to wait as well' not ls "$T"/sent.*
+touch "$T/release"
+t0=$(now)
+for n in raw down pshdown mshdown sinkup mshup; do
+	ok "$n: ends" wait_gone $n 60
+	is "$rc $(tail -n 1 "$T/$n.log")" "0 $sum" "$n: has got every byte"
+done
+note "the rest came in $(took "$t0") s"
+
 # ---- what became of the cut sessions
 
 SRV=$far
@@ -314,19 +338,4 @@ ok 'the node behind the cut has ended its own' \
     wait_for "$(rest)" sessions agent-box 'box from' 5
 show agent-box 'box from'
 note "all cut sessions are gone everywhere: $(took "$tc") s after the cut"
-
-# ---- and of those that did not read
-
-ok "$HOLD seconds pass" wait_for $((HOLD + 20)) held_enough
-for n in raw down pshdown mshdown sinkup mshup; do
-	ok "$n: waits" not gone "$(pid $n)"
-done
-ok 'their senders had to wait as well' not ls "$T"/sent.*
-touch "$T/release"
-t0=$(now)
-for n in raw down pshdown mshdown sinkup mshup; do
-	ok "$n: ends" wait_gone $n 60
-	is "$rc $(tail -n 1 "$T/$n.log")" "0 $sum" "$n: has got every byte"
-done
-note "the rest came in $(took "$t0") s"
 finish

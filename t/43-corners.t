@@ -2,7 +2,7 @@
 # 43-corners.t - what happens when two things meet: a queue and a hang-up, a
 # deadline and a line, an end of file and a reset, a proxy and a shared file
 # shellcheck disable=SC2016	# quoted programs
-t/need script perl ps || exit 1
+t/need script perl ps socat cc || exit 1
 # shellcheck source=t/lib.sh
 . t/lib.sh
 
@@ -37,9 +37,9 @@ waiting() {
 ok '40 silent clients wait' wait_for 10 waiting 40
 agent quiet
 ok 'the node comes: some are served' wait_log agent-quiet ': to sshd'
-ok 'the others must speak first' wait_log server '-> speak'
+ok 'the others must speak first' wait_log server '-> await client'
 is "$(log_count agent-quiet ': to sshd')" 4 'four of them are served at once'
-is "$(log_count server '-> speak')" 36 'the others have an early OK'
+is "$(log_count server '-> await client')" 36 'the others have an early OK'
 ok 'who speaks is served meanwhile' talk 'send=MSSH/2 client quiet\necho\nx' \
     line=OK expect=x fin eof
 stop crowd
@@ -70,9 +70,9 @@ wait_log dies parked
 as one 'send=MSSH/2 client mix wait=30\none' line=OK expect=1
 wait_log dies called
 mark server
-as old 'send=AGENT mix\n' line=OK expect=one send=1 gone
-wait_log server '-> claim'
 stop dies
+wait_for 10 waiting 1
+as old 'send=AGENT mix\n' line=OK expect=one send=1 gone
 ok 'called in vain, then an agent of version 1: all bytes arrive' fine one
 
 # Who leaves while it is being called takes no further connection.
@@ -96,6 +96,33 @@ ok 'a half-closed client resets: the session ends' \
     wait_log server ' job from ' 30
 ok 'and the log says why' sh -c 'grep " job from " "$T/server.log" |
     grep -e "Connection reset" -e "Broken pipe"'
+
+# ---- the log says why a parked connection went, and whose side was reset
+
+for how in fin rst; do
+	mark server
+	as gone-$how "send=MSSH/2 agent gone-$how run=1\\n" line=OK $how
+	wait_gone gone-$how
+done
+ok 'a parked connection is reset: why' wait_log server \
+    'gone-rst is offline (last connection, from 127.0.0.1'
+ok 'by its peer' sh -c 'grep "gone-rst is offline.*: Connection reset" \
+    "$T/server.log"'
+ok 'or closed' sh -c 'grep "gone-fin is offline.*: closed)" "$T/server.log"'
+for who in client agent; do
+	a_=gone c_=gone
+	[ $who = client ] && c_=rst || a_=rst
+	as a-$who "send=MSSH/2 agent side-$who run=1\\n" line=OK line=GO \
+	    'send=READY\n' expect=x $a_
+	wait_log server "side-$who registered"
+	as c-$who "send=MSSH/2 client side-$who\\nx" line=OK wait=100 $c_
+	ok "reset by the $who: the session ends" \
+	    wait_log server " side-$who from "
+done
+ok 'the log says which side: the client' sh -c \
+    'grep " side-client from .*the client: Connection reset" "$T/server.log"'
+ok 'and the node' sh -c \
+    'grep " side-agent from .*the node: Connection reset" "$T/server.log"'
 
 # A session of --exec outlives its agent, and does not keep the next one out.
 as lasting 'send=MSSH/2 client job\nx' line=OK tell=inside gone
@@ -148,7 +175,7 @@ cat >"$T/few" <<END
 ulimit -n 64
 exec "$tree" "\$@"
 END
-server -v --startups 1000 --source-startups 1000
+server -v --startups 1000
 strangers crowd 60 'MSSH/2 client nobody$_ wait=86400\nx'
 MSSH=$tree
 agent web
@@ -163,7 +190,7 @@ ok 'LISTEN_FDS: a socket that does not listen is refused' sh -c '
 	LocalAddr => q(127.0.0.1), Proto => q(udp)) or die;
 	POSIX::dup2(fileno \$s, 3); \$ENV{LISTEN_PID} = \$\$;
 	\$ENV{LISTEN_FDS} = 1; \$^F = 9; exec @ARGV" -MPOSIX "$MSSH" server \
-	--port 0 2>"$T/listen"; [ $? = 2 ] && grep "no listening" "$T/listen"'
+	--port 0 2>"$T/listen"; [ $? = 2 ] && grep "not a listening" "$T/listen"'
 
 # ---- what the proxy leaves behind
 
@@ -201,6 +228,19 @@ is "$(flags "timeout --foreground -s INT 1 $p")" '2 as it was' \
     'a terminal after an interrupt'
 is "$(flags "$p <$T/line")" '2 as it was' 'a terminal after the far end'
 
+# A command of --connect may have something to do when the connection is over.
+cat >"$T/tidies" <<'END'
+#!/bin/sh
+socat - "TCP:$1:$2"
+sleep 0.5
+echo tidy >"$T/tidied"
+END
+chmod 755 "$T/tidies"
+"$MSSH" proxy nosuch --server "$SRV" --connect "$T/tidies %h %p" \
+    </dev/null >"$T/out" 2>&1
+is "$?" 4 'by a command: a node that is offline'
+ok 'the command has time to end by itself' wait_for 10 [ -s "$T/tidied" ]
+
 # ---- many spares and a name: no storm of dials
 
 closed=$(free_port)
@@ -226,36 +266,191 @@ as first 'send=MSSH/2 client row wait=20\nx' line=OK eof
 wait_log one called
 as second 'send=MSSH/2 client row wait=20\ny' line=OK eof
 ok 'another client waits' wait_log server '-> waiting'
+mark server
+stop one KILL
+ok 'so does the one that was called' wait_log server '-> waiting'
 as two 'send=MSSH/2 agent row run=2\n' line=OK line=GO expect=x \
     tell=first 'send=READY\n' wait=500
-ok 'another agent claims the node' wait_log server 'hello -> claim'
-stop one KILL
-ok 'it gets it, and the first client first' wait_log two first
+ok 'another agent takes the node, and the first client first' \
+    wait_log two first
 stop first
 stop second
 stop two
 
 # ---- the end of a server that has one of each: a node offline, a client that
-# waits, an agent that claims another's node
+# waits, an agent whose node another one wants, one that is called.  Clients are
+# told that they may try again, each in its own form.
 
 mark server
 as holder 'send=MSSH/2 agent two run=1\n' line=OK line=PING eof
 ok 'an agent holds a node' wait_log server 'two registered'
-as claimer 'send=MSSH/2 agent two run=2\n' eof
-ok 'another one claims it' wait_log server 'hello -> claim'
-as late 'send=MSSH/2 client none wait=30\n' eof
+as other 'send=MSSH/2 agent two run=2\n' 'line=ERROR exists ' eof
+ok 'another one is told, and it is asked whether it lives' fine other
+stopping='the server is stopping, try again'
+as late 'send=MSSH/2 client none wait=30\n' "line=ERROR busy $stopping" eof
 ok 'a client waits for a third' wait_log server 'hello -> waiting'
+as answers 'send=MSSH/2 agent slow run=1\n' line=OK tell=parked line=GO \
+    tell=called gone
+wait_log answers parked
+as paired 'send=CLIENT slow\nx' "line=ERROR: $stopping" eof
+ok 'one of version 1 is paired, and its agent called' wait_log answers called
+mark server
+start early perl -MIO::Socket::INET -e '
+    my $s = IO::Socket::INET->new($ARGV[0]) or die; local $/;
+    print $s "MSSH/2 client none wait=30 early=1\nSSH-2.0-x\r\n";
+    ($_ = <$s>) =~ tr/ -~//cd; print "$_\n"' "$SRV"
+ok 'one that speaks SSH waits' wait_log server 'hello -> waiting'
 stop server
 is "$rc" 0 'the server ends with 0'
+ok 'who waited was told to try again' fine late
+ok 'so was who was paired' fine paired
+ok 'and in SSH who speaks SSH' wait_log early "$stopping"
+
+# ---- the last words of a side that breaks
+
+# sshd that has not read all when it closes sends a reset behind its last words.
+# They arrive, although whoever is in between learns first that it takes no more:
+# it was asleep when both came.
+start abrupt perl -MIO::Socket::INET -e '
+	$| = 1;
+	my $l = IO::Socket::INET->new(Listen => 5,
+	    LocalAddr => "127.0.0.1") or die;
+	printf "port %d\n", $l->sockport;
+	while (my $s = $l->accept) {
+		my $c = "";
+		1 while sysread $s, $c, 1 and $c ne "\n";
+		print "has read\n";
+		select undef, undef, undef, 0.05 until -e $ARGV[0];
+		unlink $ARGV[0];
+		syswrite $s, "said\n";
+		close $s;
+		print "closed\n";
+	}' "$T/say"
+wait_log abrupt port
+server
+agent web --ssh-port "$(sed -n 's/^port //p' "$T/abrupt.log")"
+mkfifo "$T/in"
+for who in client server agent-web; do
+	mark abrupt
+	start client sh -c 'exec "$1" proxy web --server "$2" <"$3"' - \
+	    "$MSSH" "$SRV" "$T/in"
+	exec 7>"$T/in"
+	printf 'read\nnot read\n' >&7
+	wait_log abrupt 'has read'
+	kill -STOP "$(pid $who)"
+	echo 'too late' >&7
+	sleep 0.3	# so that it is there; the test may pass without
+	: >"$T/say"
+	ok "$who sleeps: sshd closes" wait_log abrupt closed
+	kill -CONT "$(pid $who)"
+	wait_gone client
+	exec 7>&-
+	is "$rc $(cat "$T/client.log")" '1 said
+mssh: connection to web lost: Connection reset by peer' \
+	    'its last words arrive, and that it broke'
+done
+stop agent-web
+
+# The same behind --connect, where nobody was asleep: it ends.
+agent far --ssh-port "$(sed -n 's/^port //p' "$T/abrupt.log")" \
+    --connect 'socat - TCP:%h:%p'
+mark abrupt
+start client sh -c 'exec "$1" proxy far --server "$2" <"$3"' - \
+    "$MSSH" "$SRV" "$T/in"
+exec 7>"$T/in"
+printf 'read\nnot read\n' >&7
+wait_log abrupt 'has read'
+: >"$T/say"
+ok 'behind --connect: the session ends' wait_gone client 30
+ok 'its last words arrive' grep said "$T/client.log"
+exec 7>&-
+stop agent-far
+stop server
+
+# A client breaks when the node does not read: it may have the last bytes, but
+# not for ever.
+start sink perl -MIO::Socket::INET -e '
+	$| = 1;
+	my $l = IO::Socket::INET->new(Listen => 5,
+	    LocalAddr => "127.0.0.1") or die;
+	printf "port %d\n", $l->sockport;
+	my $s = $l->accept;
+	select undef, undef, undef, 0.05 until -e $ARGV[0];
+	syswrite $s, "x" and select undef, undef, undef, 0.2 for 1 .. 3;
+	sleep 600' "$T/broken"
+wait_log sink port
+server --patience 10
+agent web --ssh-port "$(sed -n 's/^port //p' "$T/sink.log")"
+perl -MIO::Socket::INET -MSocket=:all -e '
+	my $s = IO::Socket::INET->new($ARGV[0]) or die;
+	print $s "MSSH/2 client web\n" and $s->flush;
+	<$s> =~ /^OK/ or die;
+	$s->blocking(0);
+	my $stuck = 0;
+	while ($stuck < 20) {
+		$stuck = syswrite($s, "y" x 65536) ? 0 : $stuck + 1;
+		select undef, undef, undef, 0.05 if $stuck;
+	}
+	setsockopt $s, SOL_SOCKET, SO_LINGER, pack "ii", 1, 0' "$SRV"
+: >"$T/broken"
+ok 'a node that does not read the last bytes: the session ends' \
+    wait_log server 'did not take the last bytes in 10 s' 60
+stop sink
+stop agent-web
+stop server
 
 # A node with a queue goes away while the server waits for a session's end.
 server -v --drain 3
 agent web
 as live 'send=MSSH/2 client web\nhold\nx' line=OK eof
-ok 'a session' wait_log server 'called -> relay'
+ok 'a session' wait_log server 'go sent -> relay'
 as late 'send=MSSH/2 client none wait=30\n' eof
 as short 'send=MSSH/2 client none wait=1\n' line=ERR wait=9000
 ok 'of two that wait, one is refused' wait_log server 'waiting -> linger'
 stop server
 is "$rc" 0 'a server that drains ends with 0'
+
+# ---- no memory for what a peer needs beyond its connection
+
+cat >"$T/scarce.c" <<'END'
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+void *scarce(size_t n, size_t size);
+void *
+scarce(size_t n, size_t size)
+{
+	void *p = size < BELOW && !access(getenv("SCARCE"), F_OK) ? NULL :
+	    malloc(n * size);
+
+	return p ? memset(p, 0, n * size) : NULL;
+}
+END
+# a connection has 120 bytes (t/45-counts.t); the sandbox forbids access(2)
+"${CC:-cc}" -w -DNO_SANDBOX -DBELOW=120 -Dcalloc=scarce -o "$T/scarce" \
+    "$T/scarce.c" mssh.c reactor.c || bail 'no build without memory'
+none='ERROR limit the server is out of memory, try later'
+SCARCE=$T/none
+export SCARCE
+MSSH=$T/scarce
+server
+MSSH=$tree
+agent web
+as waits 'send=MSSH/2 client soon wait=60\nx' "line=$none" gone
+ok 'while there is memory: a session' talk \
+    'send=MSSH/2 client web\necho\nx' line=OK expect=x fin eof
+: >"$T/none"
+ok 'no memory: a client of a new node' talk 'send=MSSH/2 client new\nx' \
+    "line=$none" gone
+ok 'no memory: an agent of a new node' talk \
+    'send=MSSH/2 agent new run=1\n' "line=$none" gone
+ok 'no memory: a client of a node that is there' talk \
+    'send=MSSH/2 client web\nx' "line=$none" gone
+as soon 'send=MSSH/2 agent soon run=1\n' line=OK gone
+ok 'no memory: a client that waited, when its agent comes' fine waits
+rm "$T/none"
+ok 'memory is back: a session' talk \
+    'send=MSSH/2 client web\necho\nx' line=OK expect=x fin eof
+stop server
+is "$rc" 0 'and it ends with 0'
 finish

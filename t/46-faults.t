@@ -12,7 +12,7 @@ t/need strace perl || exit 1
 # shellcheck source=t/lib.sh
 . t/lib.sh
 
-WORLDS=${WORLDS:-6}
+WORLDS=${WORLDS:-9}
 hz=$(getconf CLK_TCK)
 
 # Traced from its start to its end, nobody can look for leaks as well.
@@ -555,8 +555,15 @@ for role in end-agent end-exec end-server; do
 	is "$rc" 0 "$r ends with 0"
 	wait "$(pid strace)"
 	picked run "$role" 1
+	# a world for each: one of each call where there are more, and not those
+	# that every turn of the loop makes
+	if [ "$(wc -l <"$T/$role.faults")" -ge "$WORLDS" ]; then
+		grep -v -e epoll -e ^poll "$T/$role.faults" |
+		    awk -F: '!n[$1]++' | tail -n $((WORLDS - 1)) >"$T/f"
+		mv "$T/f" "$T/$role.faults"
+	fi
 	# shellcheck disable=SC2046	# words
-	last "$role" $(sed "$((WORLDS - 1))q" "$T/$role.faults")
+	last "$role" $(cat "$T/$role.faults")
 	judge "$role"
 done
 

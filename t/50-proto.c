@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdarg.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../proto.h"
@@ -79,7 +80,8 @@ cat(const char *a, const char *b)
 	static int i;
 	char *s = buf[i++ & 3];
 
-	snprintf(s, sizeof *buf, "%s%s", a, b);
+	memmove(s, a, strlen(a) + 1);	/* may be one of the others */
+	memmove(s + strlen(s), b, strlen(b) + 1);
 	return s;
 }
 
@@ -512,6 +514,32 @@ test_reply(void)
 	}
 }
 
+/* EXIT STATUS in mssh(1) */
+static void
+test_exits(void)
+{
+	static const struct {
+		const char *word;
+		int want;
+	} t[] = {
+		{ "ok", 0 }, { "syntax", 9 }, { "denied", 5 },
+		{ "offline", 4 }, { "busy", 8 }, { "exists", 5 },
+		{ "unreachable", 6 }, { "timeout", 7 }, { "limit", 8 },
+	};
+	char line[40];
+	const char *text;
+	size_t i;
+	int code;
+
+	is_num((long)LEN(t), C_MAX, "code_exits: one for each code");
+	for (i = 0; i < LEN(t); i++) {
+		snprintf(line, sizeof line, i ? "ERROR %s x" : "OK %s x",
+		    t[i].word);
+		code = reply_parse(line, &text);
+		is_num(code < 0 ? -1 : code_exits[code], t[i].want, line);
+	}
+}
+
 static void
 test_sniff(void)
 {
@@ -643,6 +671,12 @@ test_escape(void)
 
 /* ---- addresses ---- */
 
+static int
+addr_split(const char *s, char *host, char *port)
+{
+	return host_split(s, strlen(s), host, port, PORT);
+}
+
 static void
 test_addr(void)
 {
@@ -716,29 +750,93 @@ test_addr(void)
 	    "addr_split: a service of 33 is too long");
 }
 
+static const char *
+name_of(const char *node, const char *where, const char *connect)
+{
+	static char b[4][NAME_LEN + 1];
+	static int i;
+	char *s = b[i++ & 3];
+	struct url u;
+
+	s[NAME_LEN] = 'Z';
+	*s = '\0';
+	if (url_parse(where, &u) == 0)
+		host_name(node, &u, connect, s);
+	return s[NAME_LEN] == 'Z' ? s : NULL;
+}
+
 static void
 test_host_name(void)
 {
-	char out[NODE_LEN + HOST_LEN + 48], two[sizeof out], small[8];
+	static const struct {
+		const char *node, *where, *want;
+	} t[] = {
+		{ "web", "relay.example.com", "web.relay.example.com.mssh" },
+		{ "web", "Relay.example.com:8443",
+		    "web.relay.example.com.mssh" },
+		{ "web", "10.0.0.1:443", "web.10.0.0.1=443.mssh" },
+		{ "web", "h:ssh", "web.h=ssh.mssh" },
+		{ "a.b", "c", "a.b+c.mssh" }, { "a", "b.c", "a.b.c.mssh" },
+		{ "10.0.0.5", "::1", "10.0.0.5+--1=8443=@" },
+		{ "a", "fe80::1%eth0", "a.fe80--1-eth0=8443=@" },
+		{ "a", "https://h/x", "a.h=443=@" },
+		{ "a", "https://h./x", "a.h=443=@" },
+		{ "a", "unix:/run/a", "a.unix==@" },
+	};
+	/* servers that are not the same: one name each */
+	static const struct {
+		const char *where, *connect;
+	} other[] = {
+		{ "h", NULL }, { "h:8444", NULL }, { "h.8444", NULL },
+		{ "https://h/a/b", NULL }, { "https://h/a-b", NULL },
+		{ "https://h/a?b", NULL }, { "https://h/Team", NULL },
+		{ "https://h/team", NULL }, { "tls://h", NULL },
+		{ "https://h", NULL }, { "http://h:443", NULL },
+		{ "h:443", NULL }, { "unix:/run/a/b", NULL },
+		{ "unix:/run/a-b", NULL }, { "h", "nc %h %p" },
+		{ "h", "nc -x a %h %p" }, { "tls://h", "nc %h %p" },
+		{ "::1", NULL }, { "[::1]:8444", NULL }, { "1--1", NULL },
+		{ "fe80::1%a", NULL }, { "fe80::1%A", NULL },
+		{ "fe80::1-a", NULL }, { "http://h", NULL },
+		{ "http://h:8443", NULL }, { "unix", NULL },
+	};
+	/* and the same one, written in another way */
+	static const char *const same[][2] = {
+		{ "https://H./a", "https://h:443/a" },
+		{ "TLS://h/", "tls://h" },
+		{ "h:8443", "h" }, { "HTTP://h", "http://h:80/" },
+		{ "[::1]", "::1" }, { "[::1]:8443", "::1" },
+		{ "https://h#x", "https://h/" },
+	};
+	const char *a, *b;
+	size_t i, j, n;
 
-	host_name("web", "relay.example.com", "8443", out, sizeof out);
-	is(out, "web.relay.example.com.mssh", "host_name: default port");
-	host_name("web", "relay.example.com", "443", out, sizeof out);
-	is(out, "web.relay.example.com.443.mssh", "host_name: another port");
-	host_name("10.0.0.5", "::1", "8443", out, sizeof out);
-	is(out, "10.0.0.5+--1.mssh", "host_name: a v6 server");
-	host_name("a", "fe80::1%eth0", "22", out, sizeof out);
-	is(out, "a.fe80--1-eth0.22.mssh", "host_name: a zone");
-	memset(small, 'Z', sizeof small);
-	host_name("web", "::", "1", small, 6);
-	ok(!strcmp(small, "web.-") && small[6] == 'Z',
-	    "host_name: cut to its room");
-	host_name(rep('n', 64), rep('h', 253), rep('p', 32), out, sizeof out);
-	ok(strlen(out) == 64 + 1 + 253 + 1 + 32 + 5, "host_name: the longest");
-	host_name("a.b", "c", "8443", out, sizeof out);
-	host_name("a", "b.c", "8443", two, sizeof two);
-	ok(!!strcmp(out, two),
-	    "host_name: a.b at c is not a at b.c");
+	for (i = 0; i < LEN(t); i++) {
+		n = strcspn(t[i].want, "@");
+		a = name_of(t[i].node, t[i].where, NULL);
+		ok(!strncmp(a, t[i].want, n) && (!t[i].want[n] ||
+		    (strspn(a + n, "0123456789abcdef") == 8 &&
+		    !strcmp(a + n + 8, ".mssh"))), "host_name: %s", a);
+	}
+	/* printf '3 h 443 /x ' | sha256sum */
+	is(name_of("a", "https://h/x", NULL), "a.h=443=007eb222.mssh",
+	    "host_name: the hash stays what it is");
+	for (i = 0; i < LEN(other); i++)
+		for (j = 0; j < i; j++) {
+			a = name_of("n", other[i].where, other[i].connect);
+			b = name_of("n", other[j].where, other[j].connect);
+			if (!*a || !*b || !strcmp(a, b))
+				ok(0, "host_name: %s and %s", other[i].where,
+				    other[j].where);
+		}
+	ok(1, "host_name: %d servers", (int)LEN(other));
+	for (i = 0; i < LEN(same); i++)
+		is(name_of("n", same[i][0], NULL), name_of("n", same[i][1],
+		    NULL), "host_name: the same server");
+	a = name_of(rep('n', 64), cat(cat("tls://", rep('h', 253)),
+	    cat(":", rep('p', 32))), NULL);
+	ok(a && strlen(a) == 64 + 1 + 253 + 1 + 32 + 9 + 5,
+	    "host_name: the longest");
 }
 
 /* ---- the shell ---- */
@@ -1020,7 +1118,7 @@ test_hmac(void)
 			sha(key, n, 1, key);
 			n = MAC_LEN;
 		}
-		hmac_init(&s, key, n);
+		hmac_init(&s, key, n, 0x36);
 		sha256_add(&s, data, t[i].ndata);
 		hmac_end(&s, key, n, out);
 		snprintf(what, sizeof what, "hmac: RFC 4231, case %d",
@@ -1149,6 +1247,101 @@ test_proof(void)
 }
 
 static void
+test_proof_answer(void)
+{
+	/* what stands around the nonce and the mac */
+	static const struct {
+		const char *a, *b, *c;
+		int got;
+	} t[] = {
+		{ "CHALLENGE nonce=", " mac=", "", 0 },
+		{ "CHALLENGE  x nonce=", "  y= mac=", " z=1 ", 0 },
+		{ "CHALLENGE nonce=", " mac=", " nonce=a mac=b", 0 },
+		{ "CHALLENGE nonce=a nonce=", " mac=", "", -1 },
+		{ "CHALLENGE mac= nonce=", " mac=", "", -1 },
+		{ "CHALLENGE nonce=A", " mac=", "", -1 },
+		{ "CHALLENGE nonce=", "A mac=", "", -1 },
+		{ "CHALLENGE nonce=", " mac=A", "", -1 },
+		{ "CHALLENGE nonce=", " mac=", "A", -1 },
+		{ "CHALLENGE nonce=", " mac=", "=", -1 },
+		{ "CHALLENGE Nonce=", " mac=", "", -1 },
+		{ "CHALLENGE nonce=", " MAC=", "", -1 },
+		{ "CHALLENGE nonce=", "mac=", "", -1 },
+		{ "CHALLENGE ", " mac=", "", -1 },
+		{ "CHALLENGE nonce=", " ", "", -1 },
+	};
+	static const char *const other[] = { "the secret", "the key's name",
+	    "the role", "the node", "the peer's nonce", "the server's nonce" };
+	const struct secret k = { "k", { 1 } };
+	const struct hello h = { .version = 2, .role = R_CLIENT,
+	    .node = "web", .nonce = { 2 } };
+	struct secret k2;
+	struct hello h2;
+	unsigned char nonce[MAC_LEN] = { 3 }, mac[MAC_LEN];
+	char n[B64_LEN + 1], m[B64_LEN + 1], line[LINE_LEN], want[64];
+	char out[LINE_LEN];
+	size_t i, bad;
+
+	proof_mac(&k, LABEL_PEER, h.role, h.node, h.nonce, nonce, mac);
+	b64_write(mac, m);
+	snprintf(want, sizeof want, "PROOF mac=%s\n", m);
+	proof_mac(&k, LABEL_SERVER, h.role, h.node, h.nonce, nonce, mac);
+	b64_write(nonce, n);
+	b64_write(mac, m);
+	for (i = 0; i < LEN(t); i++) {
+		snprintf(line, sizeof line, "%s%s%s%s%s", t[i].a, n, t[i].b,
+		    m, t[i].c);
+		strcpy(out, "-");
+		ok(proof_answer(&k, &h, line, out) == t[i].got &&
+		    !strcmp(out, t[i].got ? "-" : want),
+		    "proof_answer: %s...%s...%s", t[i].a, t[i].b, t[i].c);
+	}
+	snprintf(line, sizeof line, "CHALLENGE mac=%s nonce=%s", m, n);
+	ok(!proof_answer(&k, &h, line, out) && !strcmp(out, want),
+	    "proof_answer: the words in another order");
+	ok(proof_answer(&k, &h, "", out) == -1, "proof_answer: no words");
+	n[B64_LEN - 1]++;		/* in bits that are not of the nonce */
+	snprintf(line, sizeof line, "CHALLENGE nonce=%s mac=%s", n, m);
+	ok(proof_answer(&k, &h, line, out) == -1,
+	    "proof_answer: another spelling of the nonce");
+	n[B64_LEN - 1]--;
+	m[B64_LEN - 1]++;
+	snprintf(line, sizeof line, "CHALLENGE nonce=%s mac=%s", n, m);
+	ok(proof_answer(&k, &h, line, out) == -1,
+	    "proof_answer: another spelling of the mac");
+	m[B64_LEN - 1]--;
+	for (i = 0; i < LEN(other); i++) {
+		k2 = k;
+		h2 = h;
+		k2.key[31] = i == 0;
+		k2.name[1] = i == 1 ? 'k' : '\0';
+		h2.role = i == 2 ? R_AGENT : R_CLIENT;
+		h2.node[3] = i == 3 ? '1' : '\0';
+		h2.nonce[31] = i == 4;
+		nonce[31] = i == 5;
+		b64_write(nonce, n);
+		snprintf(line, sizeof line, "CHALLENGE nonce=%s mac=%s", n, m);
+		ok(proof_answer(&k2, &h2, line, out) == -1,
+		    "proof_answer: %s is another", other[i]);
+	}
+	nonce[31] = 0;
+	b64_write(nonce, n);
+	for (i = bad = 0; i < MAC_LEN * 8; i++) {
+		mac[i / 8] ^= 1 << i % 8;
+		b64_write(mac, m);
+		mac[i / 8] ^= 1 << i % 8;
+		snprintf(line, sizeof line, "CHALLENGE nonce=%s mac=%s", n, m);
+		bad += proof_answer(&k, &h, line, out) != -1;
+	}
+	is_num((long)bad, 0, "proof_answer: each bit of the mac counts");
+	proof_mac(&k, LABEL_PEER, h.role, h.node, h.nonce, nonce, mac);
+	b64_write(mac, m);
+	snprintf(line, sizeof line, "CHALLENGE nonce=%s mac=%s", n, m);
+	ok(proof_answer(&k, &h, line, out) == -1,
+	    "proof_answer: what a peer proves is not a server's proof");
+}
+
+static void
 test_hello_key(void)
 {
 	struct hello h;
@@ -1239,9 +1432,9 @@ test_net(void)
 		good = r == (t[i].bits < 0 ? -1 : 0);
 		if (!r && good)
 			good = net.bits == t[i].bits &&
-			    !ip_parse(t[i].in, ip) && net_has(&net, ip) &&
+			    !ip_parse(t[i].in, ip) && net_has(&net, 1, ip) &&
 			    (!t[i].out || (!ip_parse(t[i].out, ip) &&
-			    !net_has(&net, ip)));
+			    !net_has(&net, 1, ip)));
 		ok(good, "net_parse \"%s\": %d", t[i].net, t[i].bits);
 	}
 	ok(net_parse(rep('1', 64), &net) && net_parse(rep(':', 1000), &net),
@@ -1367,7 +1560,7 @@ test_fields(void)
 	    "f:\r\ng:   \r\nh: i:j\r\n\r\nk: l\r\n";
 	static const char *const want[] = { "Aa", "b", "c", "d e", "f", "",
 	    "g", "", "h", "i:j" };
-	char *p = exact(head, sizeof head - 1 - 6);
+	char *p = exact(head, sizeof head - 1 - 6), line[HEAD_LEN];
 	const char *s = p + sizeof GET - 1;
 	struct field f;
 	size_t i;
@@ -1385,8 +1578,11 @@ test_fields(void)
 	    "field_next: 0 at the empty line, again and again");
 	free(p);
 	for (i = 0; i < LEN(t); i++) {
-		f.value = p = exact(t[i].value, f.len = strlen(t[i].value));
-		is_num(field_has(&f, t[i].word), t[i].has, t[i].value);
+		snprintf(line, sizeof line, "a: %s\r\n", t[i].value);
+		s = p = exact(line, strlen(line));
+		ok(field_next(&s, &f) && field_has(&f, "A", t[i].word) ==
+		    t[i].has && !field_has(&f, "b", t[i].word), "field_has: %s",
+		    t[i].value);
 		free(p);
 	}
 }
@@ -1509,6 +1705,68 @@ test_request(void)
 }
 
 static void
+test_request_take(void)
+{
+	static const struct {
+		const char *in, *rest;		/* rest is not of the head */
+		int late, whole, status;
+	} t[] = {
+		{ "", "", 0, 0, 0 }, { "", "", 1, 0, 408 },
+		{ "G", "", 0, 0, 0 }, { "G", "", 1, 0, 408 },
+		{ GET WANT, "", 0, 0, 0 }, { GET WANT, "", 1, 0, 408 },
+		{ GET WANT "\r", "", 0, 0, 0 },
+		{ GET WANT "\r", "", 1, 0, 408 },
+		{ GET WANT END, "", 0, 1, 101 },
+		{ GET WANT END, "", 1, 1, 101 },
+		{ GET WANT END, "MSSH/2 agent a\n", 0, 1, 101 },
+		{ GET WANT END, "\r\n\r\n", 1, 1, 101 },
+		{ GET HOST END, "", 0, 1, 426 },
+		{ "GET /healthz HTTP/1.1\r\n" HOST END, "\n", 0, 1, 200 },
+		{ GET END, "", 0, 1, 400 },
+		{ "PRI * HTTP/2.0\r\n" END, "SM\r\n", 0, 1, 505 },
+		{ "GET / HTTP/1.1\n", "", 0, 0, 400 },
+		{ "GET / HTTP/1.1\n", "", 1, 0, 400 },
+		{ GET "a\r\n", "", 0, 0, 400 },
+		{ GET " a: b\r\n", "", 0, 0, 400 },
+		{ "\r\n", "", 0, 0, 400 }, { "\r", "", 0, 0, 0 },
+		{ "GET /\33", "", 0, 0, 400 }, { "\r\r", "", 1, 0, 400 },
+	};
+	static char big[HEAD_LEN + 1];
+	struct request q;
+	char esc[120], *p;
+	size_t i, k, n, m;
+	int got, good;
+
+	for (i = 0; i < LEN(t); i++) {
+		n = strlen(t[i].in);
+		p = exact(cat(t[i].in, t[i].rest), m = n + strlen(t[i].rest));
+		q = (struct request){ 0, 0, NULL, NULL };
+		got = request_take(p, m, t[i].late, &q);
+		good = got == (t[i].whole ? (int)n : 0) &&
+		    q.status == t[i].status && (q.status < 400 || q.why);
+		good &= !t[i].whole || q.fields == strchr(p, '\n') + 1;
+		for (k = 0; t[i].whole && k < n; k++) {
+			q.status = 0;
+			good &= !request_take(p, k, 0, &q) && !q.status;
+			good &= !request_take(p, k, 1, &q) && q.status == 408;
+		}
+		ok(good, "request_take: %d%s \"%s\"", t[i].status,
+		    t[i].late ? ", late" : "", escape(esc, sizeof esc, p, m));
+		free(p);
+	}
+	memset(big, 'x', sizeof big);
+	for (i = 0; i < 2; i++) {
+		q.status = 0;
+		ok(!request_take(big, HEAD_LEN - 1, i, &q) &&
+		    q.status == (i ? 408 : 0), "request_take: 4095 bytes%s",
+		    i ? ", late" : "");
+		q.status = 0;
+		ok(!request_take(big, HEAD_LEN + i, i, &q) && q.status == 431,
+		    "request_take: %d bytes are too long", HEAD_LEN + (int)i);
+	}
+}
+
+static void
 test_response(void)
 {
 	static const struct {
@@ -1566,11 +1824,11 @@ test_response(void)
 
 /* "addr port", or "-" */
 static const char *
-origin_str(const struct origin *o)
+origin_str(const struct peer *o)
 {
 	static char buf[INET6_ADDRSTRLEN + 8];
 
-	if (!o->known)
+	if (!has_addr(o))
 		return "-";
 	ip_str(o->ip, buf);
 	sprintf(buf + strlen(buf), " %d", o->port);
@@ -1590,10 +1848,10 @@ test_origin_parse(void)
 		{ "::ffff:1.2.3.4", "1.2.3.4 0" },
 		{ "[::ffff:1.2.3.4]:9", "1.2.3.4 9" },
 		{ "1::", "1:: 0" }, { "1::1:80", "1::1:80 0" },
-		{ "1.2.3.4:_x9", "1.2.3.4 0" }, { "[::1]:_x", "::1 0" },
 		{ "", "-" }, { "unknown", "-" }, { "_hidden", "-" },
 		{ ":", "-" }, { ":1", "-" }, { "::", "-" }, { "[::]:1", "-" },
 		{ "[", "-" }, { "[]", "-" }, { "]", "-" }, { "[::12", "-" },
+		{ "1.2.3.4:_x9", "-" }, { "[::1]:_x", "-" },
 		{ "::1]", "-" }, { "[::1]x", "-" }, { "[::1]:", "-" },
 		{ "[[::1]]", "-" }, { "1.2.3.4:", "-" },
 		{ "1.2.3.4:65536", "-" }, { "1.2.3.4:-1", "-" },
@@ -1605,7 +1863,7 @@ test_origin_parse(void)
 		{ "localhost", "-" }, { "\"1.2.3.4\"", "-" },
 		{ "1111:2222:3333:4444:5555:6666:7777:8888:9999", "-" },
 	};
-	struct origin o;
+	struct peer o;
 	char *p;
 	size_t i;
 	int r;
@@ -1613,7 +1871,7 @@ test_origin_parse(void)
 	for (i = 0; i < LEN(t); i++) {
 		p = exact(t[i].in, strlen(t[i].in));
 		r = origin_parse(p, strlen(t[i].in), &o);
-		ok(!strcmp(origin_str(&o), t[i].want) && (r == 0) == o.known,
+		ok(!strcmp(origin_str(&o), t[i].want) && (r == 0) == has_addr(&o),
 		    "origin_parse \"%s\": %s", t[i].in, t[i].want);
 		free(p);
 	}
@@ -1622,16 +1880,71 @@ test_origin_parse(void)
 	    "origin_parse: much too long");
 }
 
+static void
+test_go_parse(void)
+{
+	static const struct {
+		const char *in;
+		uint64_t id;
+		const char *from, *key;
+	} t[] = {
+		{ "GO id=1f from=1.2.3.4:5 key=k", 0x1f, "1.2.3.4:5", "k" },
+		{ "GO  key=A.b_c-1  from=[2001:db8::1]:65535 id=F", 15,
+		    "[2001:db8::1]:65535", "A.b_c-1" },
+		{ "GO x=1 id=ffffffffffffffff from=1.2.3.4 y", UINT64_MAX,
+		    "1.2.3.4", "" },
+		{ "GO from=::1", 0, "[::1]", "" },
+		{ "GO from=::ffff:1.2.3.4", 0, "1.2.3.4", "" },
+		{ "GO key=k", 0, "unix", "k" }, { "GO id=1", 1, "unix", "" },
+		{ "GO", 0, "unix", "" }, { "", 0, "unix", "" },
+		{ "GO id= from= key=", 0, "unix", "" },
+		{ "GO id from key", 0, "unix", "" },
+		{ "GO xid=1 xfrom=::1 xkey=k", 0, "unix", "" },
+		{ "GO id=1g from=1.2.3.4 key=k", 0, "1.2.3.4", "k" },
+		{ "GO id=11111111111111111", 0, "unix", "" },
+		{ "GO id=x id=1 from=x from=::1 key=/ key=k", 0, "unix", "" },
+		{ "GO id=1 from=unix key=k", 1, "unix", "k" },
+		{ "GO from=::", 0, "unix", "" },
+		{ "GO from=[::]:5", 0, "unix", "" },
+		{ "GO from=1.2.3.4:65536", 0, "unix", "" },
+		{ "GO from=1.2.3:5", 0, "unix", "" },
+		{ "GO from=a.test:5", 0, "unix", "" },
+		{ "GO key=-k", 0, "unix", "" }, { "GO key=.k", 0, "unix", "" },
+		{ "GO key=k/", 0, "unix", "" }, { "GO key=k*", 0, "unix", "" },
+		{ "GO key=k=k", 0, "unix", "" },
+	};
+	char b[PEER_LEN], key[KEY_LEN + 2];
+	struct peer p;
+	uint64_t id;
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(&p, 'Z', sizeof p);
+		memset(key, 'Z', sizeof key);
+		id = 77;
+		go_parse(t[i].in, &id, &p, key);
+		ok(id == t[i].id && !strcmp(peer_write(&p, b), t[i].from) &&
+		    !strcmp(key, t[i].key), "go_parse: \"%s\"", t[i].in);
+	}
+	key[KEY_LEN + 1] = 'Z';
+	go_parse(cat("GO key=", rep('k', KEY_LEN)), &id, &p, key);
+	ok(!strcmp(key, rep('k', KEY_LEN)) && key[KEY_LEN + 1] == 'Z',
+	    "go_parse: a key of 32");
+	go_parse(cat("GO key=", rep('k', KEY_LEN + 1)), &id, &p, key);
+	ok(!*key && key[KEY_LEN + 1] == 'Z', "go_parse: a key of 33");
+	go_parse(cat("GO from=", rep('1', ADDR_LEN)), &id, &p, key);
+	ok(is_unix(&p), "go_parse: an address that is too long");
+}
+
 /* Fronts are 10.0.0.0/8 and fd00::/8. */
 static void
 test_head_origin(void)
 {
 	static const struct {
-		const char *fields, *want;	/* NULL: refused */
+		const char *fields, *want;
 	} t[] = {
 #define X "X-Forwarded-For: "
-#define F "Forwarded: "
-		{ "", "-" }, { X "\r\n", "-" }, { F "\r\n", "-" },
+		{ "", "-" }, { X "\r\n", "-" },
 		{ X "1.2.3.4\r\n", "1.2.3.4 0" },
 		{ "x-forwarded-FOR:1.2.3.4:5\r\n", "1.2.3.4 5" },
 		{ X "9.9.9.9, 1.2.3.4\r\n", "1.2.3.4 0" },
@@ -1651,60 +1964,15 @@ test_head_origin(void)
 		{ "X-Forwarded-Fo: 1.2.3.4\r\n", "-" },
 		{ "X_Forwarded_For: 1.2.3.4\r\n", "-" },
 		{ "X-Forwarded-For-: 1.2.3.4\r\n", "-" },
-
-		{ F "for=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F "FOR=\"1.2.3.4:5\"\r\n", "1.2.3.4 5" },
-		{ F "for=\"[2001:db8::1]:4711\"\r\n", "2001:db8::1 4711" },
-		{ F "for=[2001:db8::1]:4711\r\n", "2001:db8::1 4711" },
-		{ F "for=\"[2001:db8::1]\";proto=https;by=10.0.0.1\r\n",
-		    "2001:db8::1 0" },
-		{ F "proto=https; by=10.0.0.1 ; for=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F "for=9.9.9.9, for=1.2.3.4;by=1.1.1.1, for=10.1.1.1\r\n",
-		    "1.2.3.4 0" },
-		{ F "for=9.9.9.9\r\n" F "for=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F ";for=1.2.3.4;, ,\r\n", "1.2.3.4 0" },
-		{ F "by=10.0.0.1 \t;\tfor=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F "for=1.2.3.4, for=unknown\r\n", "-" },
-		{ F "for=1.2.3.4, for=\"_gazonk\"\r\n", "-" },
-		{ F "for=1.2.3.4, proto=http\r\n", "-" },
-		{ F "for=\"1.2.3.\\4\"\r\n", "-" },
-		{ F "for=, for=\"\"\r\n", "-" },
-		{ F "xfor=1.2.3.4\r\n", "-" }, { F "by=1.2.3.4\r\n", "-" },
-		/* a Host of the client's, as its front hands it on */
-		{ F "for=1.2.3.4;host=\"x,for=6.6.6.6;y\"\r\n", "1.2.3.4 0" },
-		{ F "host=\"x;for=6.6.6.6;y\";for=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F "for=1.2.3.4;host=\"\\\",for=6.6.6.6;\\\"\"\r\n",
-		    "1.2.3.4 0" },
-		{ F "for=1.2.3.4;host=\"\\\\\"\r\n", "1.2.3.4 0" },
-		/* a field of the client's, that its front adds to */
-		{ F "for=6.6.6.6;x=\", for=1.2.3.4\r\n", NULL },
-		{ F "for=6.6.6.6;x=\", for=1.2.3.4;host=\"y\"\r\n", NULL },
-		{ F "for=6.6.6.6;x=\"\\\r\n" F "for=1.2.3.4\r\n", NULL },
-		{ F "for=\"6.6.6.6\\\", for=1.2.3.4\r\n", NULL },
-		{ F "for=6.6.6.6;for=1.2.3.4\r\n", NULL },
-		{ F "for=1.2.3.4;for=\r\n", NULL },
-		{ F "for\r\n", NULL }, { F "for =1.2.3.4\r\n", NULL },
-		{ F "=1.2.3.4\r\n", NULL }, { F "for=1.2.3.4 x\r\n", NULL },
-		{ F "for=\"1.2.3.4\"x\r\n", NULL }, { F "\"\r\n", NULL },
-		{ F "1.2.3.4\r\n", NULL }, { F "for=1.2.3.4\"\r\n", NULL },
-
-		{ X "1.2.3.4\r\n" F "for=1.2.3.4\r\n", "1.2.3.4 0" },
-		{ F "for=\"1.2.3.4:9\"\r\n" X "1.2.3.4:8, 10.0.0.1\r\n",
-		    "1.2.3.4 8" },
-		{ X "1.2.3.4\r\n" F "for=6.6.6.6\r\n", NULL },
-		{ X "1.2.3.4\r\n" F "for=unknown\r\n", NULL },
-		{ X "unknown\r\n" F "for=1.2.3.4\r\n", NULL },
-		{ X "1.2.3.4\r\n" F "\r\n", NULL },
-		{ X "nobody\r\n" F "for=unknown\r\n", "-" },
+		{ "Forwarded: for=1.2.3.4\r\n", "-" },
 #undef X
-#undef F
 	};
 	struct net fronts[2];
-	struct origin o;
+	struct peer o;
 	const char *why;
 	char esc[120], s[512], *p;
 	size_t i, n;
-	int r, good;
+	int good;
 
 	if (net_parse("10.0.0.0/8", &fronts[0]) < 0 ||
 	    net_parse("fd00::/8", &fronts[1]) < 0)
@@ -1714,19 +1982,17 @@ test_head_origin(void)
 		p = exact(s, n);
 		good = head_take(p, n, &why) == (int)n;
 		memset(&o, 1, sizeof o);
-		r = head_origin(p + sizeof GET - 1, fronts, 2, &o);
-		good &= t[i].want ? !r && !strcmp(origin_str(&o), t[i].want) :
-		    r == -1 && !o.known;
-		ok(good, "head_origin: %s \"%s\"", t[i].want ? t[i].want :
-		    "refused", escape(esc, sizeof esc, t[i].fields,
-		    strlen(t[i].fields)));
+		head_origin(p + sizeof GET - 1, fronts, 2, &o);
+		good &= !strcmp(origin_str(&o), t[i].want);
+		ok(good, "head_origin: %s \"%s\"", t[i].want, escape(esc,
+		    sizeof esc, t[i].fields, strlen(t[i].fields)));
 		free(p);
 	}
 }
 
 /* As take_split(), for headers of the PROXY protocol. */
 static int
-proxy_split(const char *b, size_t n, int want, struct origin *o)
+proxy_split(const char *b, size_t n, int want, struct peer *o)
 {
 	size_t k;
 	char *p;
@@ -1739,7 +2005,7 @@ proxy_split(const char *b, size_t n, int want, struct origin *o)
 		free(p);
 		good &= want > 0 ? r == (k < (size_t)want ? 0 : want) :
 		    r == 0 || r == want;
-		good &= (!was || r == was) && (r > 0 || !o->known);
+		good &= (!was || r == was) && (r > 0 || !has_addr(o));
 	}
 	return good && r == want;
 }
@@ -1807,7 +2073,7 @@ test_proxy_line(void)
 		{ "GET / HTTP/1.1\r\n", NULL }, { "MSSH/2 x", NULL },
 		{ "SSH-2.0-x\r\n", NULL }, { "\x16\x03\x01", NULL },
 	};
-	struct origin o;
+	struct peer o;
 	const char *end;
 	char esc[120];
 	size_t i;
@@ -1857,7 +2123,7 @@ test_proxy_block(void)
 		{ 0x20, 0x00, 65535, NULL },
 	};
 	static char b[16 + 65535 + 3];
-	struct origin o;
+	struct peer o;
 	size_t i, k, n;
 	int good;
 
@@ -1886,7 +2152,7 @@ test_proxy_block(void)
 	ok(good, "proxy_take: another signature");
 	memset(b + 16, 0, 36);
 	b[13] = 0x21, b[15] = 36;
-	ok(proxy_take(b, 52, &o) == 52 && !o.known,
+	ok(proxy_take(b, 52, &o) == 52 && !has_addr(&o),
 	    "proxy_take: the address :: is nobody's");
 }
 
@@ -1964,38 +2230,54 @@ test_proxy(void)
 {
 	static const struct {
 		const char *in;
-		int socks;			/* -1: none */
+		enum proxy_kind kind;		/* PX_NONE: malformed */
 		const char *host, *port, *user, *pass;
 	} t[] = {
-		{ "a", 0, "a", "1080", "", "" },
-		{ "a:3128", 0, "a", "3128", "", "" },
-		{ "http://a:3128/", 0, "a", "3128", "", "" },
-		{ "http://[::1]:3128", 0, "::1", "3128", "", "" },
-		{ "socks5://a", 1, "a", "1080", "", "" },
-		{ "socks5h://a:1", 1, "a", "1", "", "" },
-		{ "http://u@a", 0, "a", "1080", "u", "" },
-		{ "http://u:@a", 0, "a", "1080", "u", "" },
-		{ "u:p@a:1", 0, "a", "1", "u", "p" },
-		{ "http://u:p:q@a", 0, "a", "1080", "u", "p:q" },
-		{ "http://u:p@q@a", 0, "a", "1080", "u", "p@q" },
-		{ "http://%75:%40%3a%2F%25@a", 0, "a", "1080", "u", "@:/%" },
-		{ "http://:p@a", 0, "a", "1080", "", "p" },
-		{ "http://@a", 0, "a", "1080", "", "" },
-		{ "http://u:p%c3%a4@a", 0, "a", "1080", "u", "p\xc3\xa4" },
-		{ "", -1, 0, 0, 0, 0 }, { "http://", -1, 0, 0, 0, 0 },
-		{ "https://a", -1, 0, 0, 0, 0 },
-		{ "socks4://a", -1, 0, 0, 0, 0 },
-		{ "u:p@http://a", -1, 0, 0, 0, 0 },
-		{ "http://u:p@", -1, 0, 0, 0, 0 },
-		{ "http://u:p/q@a", -1, 0, 0, 0, 0 },
-		{ "http://u:1/q@a", -1, 0, 0, 0, 0 },
-		{ "http://u:p%0d%0a@a", -1, 0, 0, 0, 0 },
-		{ "http://u%00:p@a", -1, 0, 0, 0, 0 },
-		{ "http://u:100%@a", -1, 0, 0, 0, 0 },
-		{ "http://u:%4@a", -1, 0, 0, 0, 0 },
-		{ "http://u:%zz@a", -1, 0, 0, 0, 0 },
-		{ "http://a:0", -1, 0, 0, 0, 0 },
-		{ "http://a b", -1, 0, 0, 0, 0 },
+		{ "a", PX_HTTP, "a", "1080", "", "" },
+		{ "a:3128", PX_HTTP, "a", "3128", "", "" },
+		{ "http://a:3128/", PX_HTTP, "a", "3128", "", "" },
+		{ "http://[::1]:3128", PX_HTTP, "::1", "3128", "", "" },
+		{ "https://a", PX_HTTPS, "a", "443", "", "" },
+		{ "HTTPS://u:p@a/", PX_HTTPS, "a", "443", "u", "p" },
+		{ "https://u:p@[::1]:8443", PX_HTTPS, "::1", "8443", "u", "p" },
+		{ "socks://127.0.0.1:1080/", PX_SOCKS5, "127.0.0.1", "1080",
+		    "", "" },
+		{ "socks://u:p@a", PX_SOCKS5, "a", "1080", "u", "p" },
+		{ "socks5://a", PX_SOCKS5, "a", "1080", "", "" },
+		{ "socks5h://a:1", PX_SOCKS5, "a", "1", "", "" },
+		{ "socks5h://u:p%40@a", PX_SOCKS5, "a", "1080", "u", "p@" },
+		{ "SOCKS5://a", PX_SOCKS5, "a", "1080", "", "" },
+		{ "socks4://a", PX_SOCKS4, "a", "1080", "", "" },
+		{ "socks4://u@a:9", PX_SOCKS4, "a", "9", "u", "" },
+		{ "socks4a://a", PX_SOCKS4A, "a", "1080", "", "" },
+		{ "socks4a://u:p@a/", PX_SOCKS4A, "a", "1080", "u", "p" },
+		{ "http://u@a", PX_HTTP, "a", "1080", "u", "" },
+		{ "http://u:@a", PX_HTTP, "a", "1080", "u", "" },
+		{ "u:p@a:1", PX_HTTP, "a", "1", "u", "p" },
+		{ "http://u:p:q@a", PX_HTTP, "a", "1080", "u", "p:q" },
+		{ "http://u:p@q@a", PX_HTTP, "a", "1080", "u", "p@q" },
+		{ "http://%75:%40%3a%2F%25@a", PX_HTTP, "a", "1080", "u",
+		    "@:/%" },
+		{ "http://:p@a", PX_HTTP, "a", "1080", "", "p" },
+		{ "http://@a", PX_HTTP, "a", "1080", "", "" },
+		{ "http://u:p%c3%a4@a", PX_HTTP, "a", "1080", "u",
+		    "p\xc3\xa4" },
+		{ "", 0, 0, 0, 0, 0 }, { "http://", 0, 0, 0, 0, 0 },
+		{ "https://", 0, 0, 0, 0, 0 }, { "socks://", 0, 0, 0, 0, 0 },
+		{ "ftp://a", 0, 0, 0, 0, 0 }, { "socks6://a", 0, 0, 0, 0, 0 },
+		{ "socks4b://a", 0, 0, 0, 0, 0 }, { "://a", 0, 0, 0, 0, 0 },
+		{ "direct://", 0, 0, 0, 0, 0 },
+		{ "u:p@http://a", 0, 0, 0, 0, 0 },
+		{ "http://u:p@", 0, 0, 0, 0, 0 },
+		{ "http://u:p/q@a", 0, 0, 0, 0, 0 },
+		{ "http://u:1/q@a", 0, 0, 0, 0, 0 },
+		{ "http://u:p%0d%0a@a", 0, 0, 0, 0, 0 },
+		{ "http://u%00:p@a", 0, 0, 0, 0, 0 },
+		{ "http://u:100%@a", 0, 0, 0, 0, 0 },
+		{ "http://u:%4@a", 0, 0, 0, 0, 0 },
+		{ "http://u:%zz@a", 0, 0, 0, 0, 0 },
+		{ "http://a:0", 0, 0, 0, 0, 0 },
+		{ "http://a b", 0, 0, 0, 0, 0 },
 	};
 	struct proxy x;
 	const char *why;
@@ -2004,8 +2286,9 @@ test_proxy(void)
 
 	for (i = 0; i < LEN(t); i++) {
 		why = NULL;
-		got = proxy_parse(t[i].in, &x, &why) < 0 ? -1 : x.socks;
-		ok(got == t[i].socks && (got < 0 ? why != NULL :
+		got = proxy_parse(t[i].in, &x, &why);
+		ok(x.kind == t[i].kind && (got < 0) == !x.kind && (got < 0 ?
+		    why != NULL :
 		    (!strcmp(x.host, t[i].host) && !strcmp(x.port, t[i].port) &&
 		    !strcmp(x.user, t[i].user) &&
 		    !strcmp(x.pass, t[i].pass))), "proxy_parse: row %d",
@@ -2021,6 +2304,391 @@ test_proxy(void)
 	    "proxy_parse: a longer password");
 	is_num(proxy_parse(rep('a', 900), &x, &why), -1,
 	    "proxy_parse: a longer host");
+}
+
+static void
+test_requests(void)
+{
+	static const struct {
+		const char *where, *user, *pass, *connect, *upgrade;
+	} t[] = {
+		{ "http://a/x", "", "", "CONNECT a:80 HTTP/1.1\r\n"
+		    "Host: a:80\r\n\r\n", "GET /x HTTP/1.1\r\nHost: a\r\n" },
+		{ "https://a", "", "", "CONNECT a:443 HTTP/1.1\r\n"
+		    "Host: a:443\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" },
+		{ "https://a:80/?q", "u", "", "CONNECT a:80 HTTP/1.1\r\n"
+		    "Host: a:80\r\nProxy-Authorization: Basic dTo=\r\n\r\n",
+		    "GET /?q HTTP/1.1\r\nHost: a:80\r\n" },
+		{ "http://[::1]:443", "test", "123\xc2\xa3",
+		    "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"
+		    "Proxy-Authorization: Basic dGVzdDoxMjPCow==\r\n\r\n",
+		    "GET / HTTP/1.1\r\nHost: [::1]:443\r\n" },
+		{ "[::1]", "", "p", "CONNECT [::1]:8443 HTTP/1.1\r\n"
+		    "Host: [::1]:8443\r\n\r\n", NULL },
+		{ "tls://a", "", "", "CONNECT a:443 HTTP/1.1\r\n"
+		    "Host: a:443\r\n\r\n", NULL },
+	};
+	static const char rest[] = "Connection: Upgrade\r\n"
+	    "Upgrade: mssh\r\nUser-Agent: mssh/0.9\r\n\r\n";
+	struct proxy x = { .kind = PX_HTTP };
+	struct url u;
+	char b[1500];
+	size_t i, n;
+
+	for (i = 0; i < LEN(t); i++) {
+		strcpy(x.user, t[i].user);
+		strcpy(x.pass, t[i].pass);
+		n = url_parse(t[i].where, &u) < 0 ? 0 :
+		    connect_request(&u, &x, b, sizeof b);
+		is(b, t[i].connect, "connect_request");
+		is_num((long)n, (long)strlen(b), "connect_request: its length");
+		if (!t[i].upgrade)
+			continue;
+		n = upgrade_request(&u, "0.9", b, sizeof b);
+		is(b, cat(t[i].upgrade, rest), "upgrade_request");
+		is_num((long)n, (long)strlen(b), "upgrade_request: its length");
+	}
+	memset(x.user, 'u', sizeof x.user - 1);
+	memset(x.pass, 'p', sizeof x.pass - 1);
+	url_parse(cat(cat("http://", rep('a', HOST_LEN)), cat(":",
+	    cat(rep('1', 32), cat("/", rep('x', PATH_LEN - 3))))), &u);
+	strcpy(u.host, rep('a', HOST_LEN));
+	strcpy(u.port, rep('b', 32));
+	strcpy(u.path, rep('x', PATH_LEN - 1));
+	n = connect_request(&u, &x, b, sizeof b);
+	ok(n < 1400 && !strcmp(b + n - 4, "\r\n\r\n"),
+	    "connect_request: the longest");
+	n = upgrade_request(&u, "10.10.10", b, sizeof b);
+	ok(n < 1400 && !strcmp(b + n - 4, "\r\n\r\n"),
+	    "upgrade_request: the longest");
+}
+
+static void
+test_url_str(void)
+{
+	static const struct {
+		const char *in, *want;
+	} t[] = {
+		{ "a", "a:8443" }, { "A.:1", "A.:1" }, { "::1", "[::1]:8443" },
+		{ "[fe80::1%lo]:9", "[fe80::1%lo]:9" },
+		{ "tls://a", "tls://a:443" }, { "TLS://a/", "tls://a:443" },
+		{ "http://a", "http://a:80/" },
+		{ "https://a?b#c", "https://a:443/?b" },
+		{ "unix:/run/x", "unix:/run/x" },
+	}, mask[] = {
+		{ "https://bob:secret@host/x", "https://***@host/x" },
+		{ "https://bob:sec/r@t@host/x", "https://***@host/x" },
+		{ "https:/bob:secret@host", "***@host" },
+		{ "bob:secret@host", "***@host" },
+		{ "bob:sec://ret@host", "***@host" },
+		{ "https//bob:secret@host", "***@host" },
+		{ "https://a@b://c:d@host", "https://***@host" },
+		{ "https://host/x y", "https://host/x y" },
+		{ "secret@://x", "***@://x" }, { "://bob:x@y", "***@y" },
+		{ "", "" }, { "@", "@" }, { "a@b", "a@b" }, { ":@", "***@" },
+		{ "a:@", "***@" }, { "@:", "***@:" }, { "http://", "http://" },
+		{ "\33:[2J@\33", "***@\\x1b" }, { "\33@", "\\x1b@" },
+	};
+	struct url u;
+	char b[URL_LEN], c[24];
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++) {
+		ok(!url_parse(t[i].in, &u), "url_str: %s", t[i].in);
+		is(url_str(&u, b, sizeof b), t[i].want, "url_str: normal form");
+	}
+	for (i = 0; i < LEN(mask); i++) {
+		url_mask(mask[i].in, b, sizeof b);
+		is(b, mask[i].want, "url_mask");
+	}
+	memset(c, '#', sizeof c);
+	url_mask("https://bob:secret@host.example/x", c, 16);
+	ok(strlen(c) < 16 && c[16] == '#' && !strstr(c, "secret"),
+	    "url_mask: as far as there is room");
+	url_parse("tls://a.b.", &u);
+	is(tls_name(&u, b), "a.b", "tls_name: no dot at its end");
+	url_parse("tls://a.b:1", &u);
+	is(tls_name(&u, b), "a.b", "tls_name: as it is");
+}
+
+static void
+test_authority(void)
+{
+	static const struct {
+		const char *host, *port, *want;
+	} t[] = {
+		{ "a", "1", "a:1" }, { "a", "", "a" },
+		{ "1.2.3.4", "ssh", "1.2.3.4:ssh" },
+		{ "::1", "1", "[::1]:1" }, { "::1", "", "[::1]" },
+		{ "fe80::1%lo", "22", "[fe80::1%lo]:22" },
+		{ "unix", "", "unix" },
+	};
+	static const struct {
+		enum scheme scheme;
+		const char *host, *port, *want, *always;
+	} a[] = {
+		{ S_HTTP, "a", "80", "a", "a:80" },
+		{ S_HTTP, "a", "443", "a:443", "a:443" },
+		{ S_HTTP, "::1", "80", "[::1]", "[::1]:80" },
+		{ S_HTTP, "a", "080", "a:080", "a:080" },
+		{ S_HTTPS, "a", "443", "a", "a:443" },
+		{ S_HTTPS, "a", "80", "a:80", "a:80" },
+		{ S_HTTPS, "::1", "443", "[::1]", "[::1]:443" },
+		{ S_HTTPS, "a", "4430", "a:4430", "a:4430" },
+	};
+	char b[ADDR_LEN + 40 + 1];
+	struct url u = { 0 };
+	size_t i;
+
+	b[ADDR_LEN + 40] = 'Z';
+	for (i = 0; i < LEN(t); i++)
+		is(host_write(t[i].host, t[i].port, b), t[i].want,
+		    "host_write");
+	for (i = 0; i < LEN(a); i++) {
+		u.scheme = a[i].scheme;
+		strcpy(u.host, a[i].host);
+		strcpy(u.port, a[i].port);
+		is(authority(&u, 0, b), a[i].want, "authority");
+		is(authority(&u, 1, b), a[i].always, "authority: always");
+	}
+	host_write(cat(":", rep('a', HOST_LEN - 1)), rep('p', 32), b);
+	ok(strlen(b) == HOST_LEN + 35 && b[ADDR_LEN + 40] == 'Z',
+	    "host_write: the longest");
+}
+
+static void
+test_socks4(void)
+{
+	static const struct {
+		const char *in;
+		int n, got;
+		const char *why;
+	} t[] = {
+		{ "", 0, 0, NULL }, { "\0", 1, 0, NULL },
+		{ "\0\132\0\0\0\0\0", 7, 0, NULL },
+		{ "\0\132\0\0\0\0\0\0", 8, 8, NULL },
+		{ "\0\132\0\0\0\0\0\0MSSH", 12, 8, NULL },
+		{ "\0\133\0\0\0\0\0\0", 8, 8, "it refuses, or it failed" },
+		{ "\0\134\0\0\0\0\0\0", 8, 8,
+		    "it does not accept our user" },
+		{ "\0\135\0\0\0\0\0\0", 8, 8,
+		    "it does not accept our user" },
+		{ "\0\0\0\0\0\0\0\0", 8, 8, "it refuses, or it failed" },
+		{ "\4", 1, -1, NULL }, { "\5\0", 2, -1, NULL },
+		{ "HTTP/1.1", 8, -1, NULL },
+	};
+	static const unsigned char ip[4] = { 1, 2, 3, 4 };
+	struct proxy x = { .kind = PX_SOCKS4A };
+	unsigned char out[1500];
+	const char *why;
+	size_t i;
+	int got;
+
+	ok(socks4_connect(&x, "a.b", 443, NULL, out) == 13 &&
+	    !memcmp(out, "\4\1\1\273\0\0\0\1\0a.b", 13),
+	    "socks4_connect: a name");
+	strcpy(x.user, "me");
+	ok(socks4_connect(&x, "a.b", 443, ip, out) == 11 &&
+	    !memcmp(out, "\4\1\1\273\1\2\3\4me", 11),
+	    "socks4_connect: an address, as a user");
+	ok(socks4_connect(&x, "a", 1, NULL, out) == 13 &&
+	    !memcmp(out, "\4\1\0\1\0\0\0\1me\0a", 13),
+	    "socks4_connect: a name, as a user");
+	ok(socks_hello(&x, out) == 4 && !memcmp(out, "\5\2\0\2", 4),
+	    "socks_hello: there is a password");
+	strcpy(x.pass, "pw");
+	ok(socks_auth(&x, out) == 7 && !memcmp(out, "\1\2me\2pw", 7),
+	    "socks_auth: a user and a password");
+	*x.pass = '\0';
+	ok(socks_auth(&x, out) == 5 && !memcmp(out, "\1\2me\0", 5),
+	    "socks_auth: without a password");
+	*x.user = '\0';
+	ok(socks_hello(&x, out) == 3 && !memcmp(out, "\5\1\0", 3),
+	    "socks_hello: there is none");
+	memset(x.user, 'u', sizeof x.user - 1);
+	is_num((long)socks4_connect(&x, rep('a', HOST_LEN), 1, NULL, out),
+	    8 + 128 + HOST_LEN + 1, "socks4_connect: the longest");
+	for (i = 0; i < LEN(t); i++) {
+		why = "-";
+		got = socks4_take((const unsigned char *)t[i].in, t[i].n, &why);
+		ok(got == t[i].got && (got <= 0 || (t[i].why ?
+		    why && !strcmp(why, t[i].why) : !why)),
+		    "socks4_take: row %d", (int)i + 1);
+	}
+}
+
+static void
+test_siphash(void)
+{
+	unsigned char key[16], in[64];
+	const uint64_t one = 1;
+	size_t i;
+
+	for (i = 0; i < sizeof in; i++)
+		in[i] = (unsigned char)i;
+	memcpy(key, in, sizeof key);
+	if (!*(const unsigned char *)&one) {
+		printf("ok %d # SKIP its words are the machine's\n", ++count);
+		return;
+	}
+	/* the paper's appendix A, and vectors.h of its authors */
+	ok(siphash(key, in, 15) == 0xa129ca6149be45e5u &&
+	    siphash(key, in, 0) == 0x726fdb47dd0e0e31u &&
+	    siphash(key, in, 8) == 0x93f5f5799a932462u &&
+	    siphash(key, in, 63) == 0x958a324ceb064572u, "siphash");
+}
+
+static void
+test_peer(void)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr_in *s4 = (struct sockaddr_in *)&ss;
+	struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;
+	struct peer p;
+	char b[PEER_LEN];
+
+	memset(&ss, 0, sizeof ss);
+	ss.ss_family = AF_UNIX;
+	peer_set(&p, &ss);
+	is(peer_write(&p, b), "unix", "peer_write: a Unix socket");
+	ss.ss_family = AF_INET;
+	s4->sin_port = htons(65535);
+	inet_pton(AF_INET, "255.255.255.255", &s4->sin_addr);
+	peer_set(&p, &ss);
+	ok(is_ipv4(&p) && !is_unix(&p), "peer_set: IPv4");
+	is(peer_write(&p, b), "255.255.255.255:65535", "peer_write: IPv4");
+	p.port = 0;
+	is(peer_write(&p, b), "255.255.255.255", "peer_write: without a port");
+	ss.ss_family = AF_INET6;
+	inet_pton(AF_INET6, "1111:2222:3333:4444:5555:6666:7777:8888",
+	    &s6->sin6_addr);
+	peer_set(&p, &ss);
+	ok(!is_ipv4(&p) && !is_unix(&p), "peer_set: IPv6");
+	is(peer_write(&p, b), "[1111:2222:3333:4444:5555:6666:7777:8888]:65535",
+	    "peer_write: IPv6");
+	p.port = 0;
+	is(peer_write(&p, b), "[1111:2222:3333:4444:5555:6666:7777:8888]",
+	    "peer_write: IPv6 without a port");
+	memset(p.ip, 0, sizeof p.ip);
+	p.port = 1;
+	is(peer_write(&p, b), "[::]:1", "peer_write: an address of zeros");
+}
+
+static void
+test_ago(void)
+{
+	static const struct {
+		long long s;
+		const char *want;
+	} t[] = {
+		{ 0, "0 s" }, { 119, "119 s" }, { 120, "2 min" },
+		{ 7199, "119 min" }, { 7200, "2 h" }, { 172799, "47 h" },
+		{ 172800, "2 days" }, { 9000000000000ll, "104166666 days" },
+	};
+	char b[AGO_LEN];
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++)
+		is(ago(t[i].s * 1000 + 999, b), t[i].want, "ago");
+}
+
+static int
+time_good(int64_t at)
+{
+	time_t t = (time_t)at;
+	char b[40], want[40];
+	struct tm tm;
+	int n;
+
+	if (t != at || !gmtime_r(&t, &tm))
+		return 1;		/* the libc does not know it */
+	strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%SZ ", &tm);
+	n = time_str(at, b, sizeof b);
+	return n == (int)strlen(want) && !strcmp(b, want);
+}
+
+static void
+test_time_str(void)
+{
+	static const struct {
+		int64_t t;
+		const char *want;
+	} t[] = {
+		{ 0, "1970-01-01T00:00:00Z " },
+		{ 68169599, "1972-02-28T23:59:59Z " },
+		{ 951782399, "2000-02-28T23:59:59Z " },
+		{ 951782400, "2000-02-29T00:00:00Z " },
+		{ 951868799, "2000-02-29T23:59:59Z " },
+		{ 951868800, "2000-03-01T00:00:00Z " },
+		{ 2147483647, "2038-01-19T03:14:07Z " },
+		{ 2147483648, "2038-01-19T03:14:08Z " },
+		{ 4107542399, "2100-02-28T23:59:59Z " },
+		{ 4107542400, "2100-03-01T00:00:00Z " },
+		{ 32503679999, "2999-12-31T23:59:59Z " },
+		{ 32503680000, "3000-01-01T00:00:00Z " },
+	};
+	char b[40];
+	int64_t s;
+	size_t i;
+	int bad = 0;
+
+	for (i = 0; i < LEN(t); i++) {
+		is_num(time_str(t[i].t, b, sizeof b), 21,
+		    "time_str: its length");
+		is(b, t[i].want, "time_str");
+		bad += !time_good(t[i].t);
+	}
+	/* each day, at a second that goes through all of a day's */
+	for (s = 0; s < 32535216000; s += 86399)
+		bad += !time_good(s);
+	is_num(bad, 0, "time_str: gmtime_r(3) agrees, from 1970 to 3000");
+}
+
+#define PLAIN(n) "Content-Type: text/plain\r\nContent-Length: " n \
+	"\r\nConnection: close"
+
+static void
+test_http_answer(void)
+{
+	static const struct {
+		int status, head;
+		const char *why, *want;
+	} t[] = {
+		{ 101, 0, NULL, "HTTP/1.1 101 Switching Protocols\r\n"
+		    "Connection: Upgrade\r\nUpgrade: mssh\r\n\r\n" },
+		{ 200, 0, NULL, "HTTP/1.1 200 OK\r\n" PLAIN("3")
+		    "\r\n\r\nok\n" },
+		{ 200, 1, NULL, "HTTP/1.1 200 OK\r\n" PLAIN("3") "\r\n\r\n" },
+		{ 400, 0, "a b", "HTTP/1.1 400 Bad Request\r\n" PLAIN("4")
+		    "\r\n\r\na b\n" },
+		{ 400, 1, "a b", "HTTP/1.1 400 Bad Request\r\n" PLAIN("4")
+		    "\r\n\r\n" },
+		{ 408, 0, "no", "HTTP/1.1 408 Request Timeout\r\n" PLAIN("3")
+		    "\r\n\r\nno\n" },
+		{ 426, 0, "no", "HTTP/1.1 426 Upgrade Required\r\n" PLAIN("3")
+		    ", Upgrade\r\nUpgrade: mssh\r\n\r\nno\n" },
+		{ 426, 1, "no", "HTTP/1.1 426 Upgrade Required\r\n" PLAIN("3")
+		    ", Upgrade\r\nUpgrade: mssh\r\n\r\n" },
+		{ 431, 0, "no", "HTTP/1.1 431 Request Header Fields Too Large"
+		    "\r\n" PLAIN("3") "\r\n\r\nno\n" },
+		{ 505, 0, "no", "HTTP/1.1 505 HTTP Version Not Supported\r\n"
+		    PLAIN("3") "\r\n\r\nno\n" },
+		{ 499, 0, "no", "HTTP/1.1 499 Bad Request\r\n" PLAIN("3")
+		    "\r\n\r\nno\n" },
+	};
+	struct request q = { 0, 0, NULL, NULL };
+	char b[600];
+	size_t i, n;
+
+	for (i = 0; i < LEN(t); i++) {
+		q.status = t[i].status;
+		q.head = t[i].head;
+		q.why = t[i].why;
+		n = http_answer(&q, b, sizeof b);
+		is(b, t[i].want, cat("http_answer: ", t[i].head ?
+		    "to HEAD" : ""));
+		is_num((long)n, (long)strlen(b), "http_answer: its length");
+	}
 }
 
 static void
@@ -2062,8 +2730,8 @@ test_basic(void)
 	size_t i;
 
 	for (i = 0; i < LEN(t); i++) {
-		basic_write(t[i].in, strlen(t[i].in), out);
-		is(out, t[i].want, "basic_write");
+		base64_write(t[i].in, strlen(t[i].in), basic_digits, out);
+		is(out, t[i].want, "base64_write");
 	}
 }
 
@@ -2195,6 +2863,125 @@ test_socks(void)
 	}
 }
 
+/* Each message that socks_next() gives, and the step then; the answers to all
+ * but a request are in, two bytes each. */
+static void
+test_socks_next(void)
+{
+	static const struct {
+		enum proxy_kind kind;
+		const char *user, *pass, *host, *port, *in;
+		struct {
+			int n;
+			const char *b;
+		} out[3];
+		const char *steps;
+		int end;
+		const char *why;
+	} t[] = {
+#define NAME "\5\1\0\3\1a\1\273"
+#define HELLO { 3, "\5\1\0" }
+#define HELLO2 { 4, "\5\2\0\2" }
+#define AUTH { 6, "\1\1u\2pw" }
+		{ PX_SOCKS4, "", "", "a", "443", "",
+		    { { 9, "\4\1\1\273\1\2\3\4\0" } }, "\3\0", 0, NULL },
+		{ PX_SOCKS4, "me", "pw", "::1", "1", "",
+		    { { 11, "\4\1\0\1\1\2\3\4me\0" } }, "\3\0", 0, NULL },
+		{ PX_SOCKS4A, "", "", "a", "65535", "",
+		    { { 11, "\4\1\377\377\0\0\0\1\0a\0" } }, "\3\0", 0, NULL },
+		{ PX_SOCKS4A, "me", "", "b", "443", "",
+		    { { 13, "\4\1\1\273\0\0\0\1me\0b\0" } }, "\3\0", 0, NULL },
+		{ PX_SOCKS5, "", "", "a", "443", "\5\0",
+		    { HELLO, { 8, NAME } }, "\1\3\0", 0, NULL },
+		{ PX_SOCKS5, "", "pw", "1.2.3.4", "80", "\5\0",
+		    { HELLO, { 10, "\5\1\0\1\1\2\3\4\0\120" } }, "\1\3\0", 0,
+		    NULL },
+		{ PX_SOCKS5, "", "", "::1", "1", "\5\0",
+		    { HELLO, { 22, "\5\1\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1"
+		    "\0\1" } }, "\1\3\0", 0, NULL },
+		{ PX_SOCKS5, "u", "pw", "a", "443", "\5\0",
+		    { HELLO2, { 8, NAME } }, "\1\3\0", 0, NULL },
+		{ PX_SOCKS5, "u", "pw", "a", "443", "\5\2\1\0",
+		    { HELLO2, AUTH, { 8, NAME } }, "\1\2\3\0", 0, NULL },
+		{ PX_SOCKS5, "u", "", "a", "443", "\5\2\1\0",
+		    { HELLO2, { 4, "\1\1u\0" }, { 8, NAME } }, "\1\2\3\0", 0,
+		    NULL },
+		/* wrong answers */
+		{ PX_SOCKS5, "", "", "a", "1", "\4\0", { HELLO }, "\1", -1,
+		    NULL },
+		{ PX_SOCKS5, "", "", "a", "1", "\0\132", { HELLO }, "\1", -1,
+		    NULL },
+		{ PX_SOCKS5, "u", "", "a", "1", "HT", { HELLO2 }, "\1", -1,
+		    NULL },
+		{ PX_SOCKS5, "u", "", "a", "1", "\1\2", { HELLO2 }, "\1", -1,
+		    NULL },
+		{ PX_SOCKS5, "", "", "a", "1", "\5\2", { HELLO }, "\1", 0,
+		    "asks for a user and a password" },
+		{ PX_SOCKS5, "", "", "a", "1", "\5\377", { HELLO }, "\1", 0,
+		    "asks for a user and a password" },
+		{ PX_SOCKS5, "u", "", "a", "1", "\5\377", { HELLO2 }, "\1", 0,
+		    "asks for another proof than a password" },
+		{ PX_SOCKS5, "u", "", "a", "1", "\5\1", { HELLO2 }, "\1", 0,
+		    "asks for another proof than a password" },
+		{ PX_SOCKS5, "u", "pw", "a", "1", "\5\2\1\1", { HELLO2, AUTH },
+		    "\1\2", 0, "says: the user or the password is wrong" },
+		{ PX_SOCKS5, "u", "pw", "a", "1", "\5\2\1\377",
+		    { HELLO2, AUTH }, "\1\2", 0,
+		    "says: the user or the password is wrong" },
+#undef NAME
+#undef HELLO
+#undef HELLO2
+#undef AUTH
+	};
+	static const unsigned char ip[4] = { 1, 2, 3, 4 };
+	unsigned char out[1501];
+	struct proxy x;
+	struct url u;
+	const char *why;
+	size_t i, j;
+	int n, step, good;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(&x, 0, sizeof x);
+		memset(&u, 0, sizeof u);
+		x.kind = t[i].kind;
+		strcpy(x.user, t[i].user);
+		strcpy(x.pass, t[i].pass);
+		strcpy(u.host, t[i].host);
+		strcpy(u.port, t[i].port);
+		why = NULL;
+		step = 0;
+		for (j = 0, good = 1; j < 4; j++) {
+			memset(out, '#', sizeof out);
+			n = socks_next(&x, &u, ip, &step, j ?
+			    t[i].in + 2 * (j - 1) : NULL, out, &why);
+			if (n <= 0 || j == 3)
+				break;
+			good &= n == t[i].out[j].n && step == t[i].steps[j] &&
+			    !memcmp(out, t[i].out[j].b, n);
+		}
+		ok(good && n == t[i].end && (j == 3 || !t[i].out[j].n) &&
+		    (t[i].why ? why && !strcmp(why, t[i].why) : !why) &&
+		    (n < 0 || why || !step), "socks_next: row %d", (int)i + 1);
+	}
+	memset(&x, 0, sizeof x);
+	x.kind = PX_SOCKS5;
+	memset(x.user, 'u', sizeof x.user - 1);
+	memset(x.pass, 'p', sizeof x.pass - 1);
+	strcpy(u.host, rep('a', HOST_LEN));
+	memset(out, '#', sizeof out);
+	step = 1;
+	is_num(socks_next(&x, &u, ip, &step, "\5\2", out, &why), 3 + 127 + 127,
+	    "socks_next: the longest user and password");
+	is_num(socks_next(&x, &u, ip, &step, "\1", out, &why), HOST_LEN + 7,
+	    "socks_next: the longest name");
+	x.kind = PX_SOCKS4A;
+	step = 0;
+	is_num(socks_next(&x, &u, ip, &step, NULL, out, &why),
+	    8 + 128 + HOST_LEN + 1, "socks_next: the longest of version 4A");
+	ok(out[1500] == '#', "socks_next: and no more");
+}
+
 #define ERR "40E7:error:0A000086:SSL routines:tls_post_process:"
 
 static void
@@ -2240,6 +3027,121 @@ test_tls_reason(void)
 	}
 	tls_reason(cat("verify error:num=1:", rep('x', 500)), out, 8);
 	ok(strlen(out) < 8, "tls_reason: as far as there is room");
+}
+
+static void
+test_tls_blame(void)
+{
+	static const struct {
+		const char *in;
+		int early, got;
+		const char *want;
+	} t[] = {
+		{ "", 0, 0, "-" }, { "", 1, 0, "-" },
+		{ "depth=0 CN = a\nDONE\n", 0, 0, "-" },
+		{ "verify error:num=18:self-signed\n", 0, 1,
+		    "the certificate of h is not good: self-signed" },
+		{ "verify error:num=18:an eof\n", 1, 1,
+		    "the certificate of h is not good: an eof" },
+		{ "verify error:num=1:\33[2J\n", 0, 1,
+		    "the certificate of h is not good: \\x1b[2J" },
+		{ ERR "no shared cipher:x.c:1:\n", 0, 1,
+		    "no TLS with h: no shared cipher" },
+		{ ERR "no shared cipher:x.c:1:\n", 1, 1,
+		    "no TLS with h: no shared cipher" },
+		{ ERR "wrong version number:x.c:1:\n", 0, 1,
+		    "no TLS with h: wrong version number (does it expect "
+		    "plain TCP? Then leave tls:// out)" },
+		{ ERR "wrong version number:x.c:1:\n", 1, 1,
+		    "no TLS with h: wrong version number (does it expect "
+		    "plain TCP? Then leave tls:// out)" },
+		{ ERR "unexpected eof while reading:x.c:1:\n", 0, 1,
+		    "no TLS with h: unexpected eof while reading (does it "
+		    "expect plain TCP? Then leave tls:// out)" },
+		{ ERR "unexpected eof while reading:x.c:1:\n", 1, 0, "-" },
+		{ "cannot run openssl: No such file\nx\n", 0, 1,
+		    "cannot run openssl: No such file (OpenSSL makes TLS for "
+		    "us, to be installed; or see --connect)" },
+		{ "cannot run\33", 1, 1, "cannot run\\x1b (OpenSSL makes TLS "
+		    "for us, to be installed; or see --connect)" },
+		{ "cannot ru", 0, 0, "-" }, { "\ncannot run x", 0, 0, "-" },
+		{ "Cannot run x", 0, 0, "-" },
+	};
+	char out[308];
+	size_t i;
+	int got;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(out, '#', sizeof out);
+		strcpy(out, "-");
+		got = tls_blame(t[i].in, "h", t[i].early, out, 300);
+		ok(got == t[i].got && !strcmp(out, t[i].want) &&
+		    out[300] == '#', "tls_blame: row %d", (int)i + 1);
+	}
+	tls_blame("verify error:num=1:x", rep('q', 200), 0, out, 300);
+	is_num((long)strspn(strchr(out, 'q'), "q"), 140,
+	    "tls_blame: a long name, of a certificate");
+	ok(!strcmp(out + strlen(out) - 3, ": x"),
+	    "tls_blame: and the reason behind it");
+	tls_blame(ERR "version", rep('q', 200), 0, out, 300);
+	is_num((long)strspn(strchr(out, 'q'), "q"), 100,
+	    "tls_blame: a long name, without TLS");
+	ok(out[strlen(out) - 1] == ')',
+	    "tls_blame: and all of the sentence behind it");
+	memset(out, '#', sizeof out);
+	tls_blame(cat("cannot run ", rep('x', 500)), "h", 0, out, 16);
+	ok(strlen(out) == 15 && out[16] == '#',
+	    "tls_blame: as far as there is room");
+}
+
+static void
+test_tls_args(void)
+{
+	static const struct {
+		const char *host;
+		int https;
+		const char *cafile, *cert, *key, *want;
+	} t[] = {
+#define FIRST "openssl s_client -brief -no_ign_eof -nocommands " \
+	"-verify_return_error -pass pass: -unix /s"
+#define NAMED FIRST " -verify_hostname a.b -servername a.b"
+#define CERT(key) " -cert c.pem -cert_chain c.pem -key " key
+		{ "a.b", 0, NULL, NULL, NULL, NAMED },
+		{ "a.b", 1, NULL, NULL, NULL, NAMED " -alpn http/1.1" },
+		{ "a.b", 0, "ca", NULL, NULL, NAMED " -CAfile ca" },
+		{ "a.b", 0, NULL, "c.pem", NULL, NAMED CERT("c.pem") },
+		{ "a.b", 0, NULL, "c.pem", "k.pem", NAMED CERT("k.pem") },
+		{ "a.b", 0, NULL, NULL, "k.pem", NAMED },
+		{ "a.b", 1, "ca", "c.pem", "k.pem", NAMED
+		    " -alpn http/1.1 -CAfile ca" CERT("k.pem") },
+		{ "1.2.3.4", 0, NULL, NULL, NULL, FIRST
+		    " -verify_ip 1.2.3.4 -noservername" },
+		{ "::1", 1, "ca", "c.pem", NULL, FIRST " -verify_ip ::1 "
+		    "-noservername -alpn http/1.1 -CAfile ca" CERT("c.pem") },
+		{ "1.2.3", 0, NULL, NULL, NULL, FIRST
+		    " -verify_hostname 1.2.3 -servername 1.2.3" },
+#undef FIRST
+#undef NAMED
+#undef CERT
+	};
+	char *argv[TLS_ARGS + 1], all[512], end;
+	size_t i, n, most = 0;
+
+	for (i = 0; i < LEN(t); i++) {
+		for (n = 0; n <= TLS_ARGS; n++)
+			argv[n] = &end;
+		tls_args(argv, "/s", t[i].host, t[i].https, t[i].cafile,
+		    t[i].cert, t[i].key);
+		*all = '\0';
+		for (n = 0; n < TLS_ARGS && argv[n]; n++)
+			sprintf(all + strlen(all), "%s%s", n ? " " : "",
+			    argv[n] == &end ? "(end)" : argv[n]);
+		is(all, t[i].want, "tls_args");
+		ok(n < TLS_ARGS && argv[TLS_ARGS] == &end,
+		    "tls_args: NULL behind the last of %d", (int)n);
+		most = n > most ? n : most;
+	}
+	is_num((long)most, TLS_ARGS - 1, "tls_args: room for all, and no more");
 }
 
 static void
@@ -2307,6 +3209,108 @@ test_answer(void)
 	    "response_take: the longest");
 }
 
+/* Gives answer_take() one byte more each time, as it wants them, until it knows
+ * what the answer is: *used are the bytes it has then. */
+static int
+answer_feed(enum answer kind, const char *b, size_t n, void *to, size_t *used)
+{
+	size_t k = 0;
+	char *p;
+	int r = 0;
+
+	while (!r && k < n) {
+		p = exact(b, ++k);
+		r = answer_take(kind, p, k, to);
+		free(p);
+	}
+	*used = k;
+	return r < 0 ? -1 : r > 0;
+}
+
+static void
+test_answer_take(void)
+{
+	static const struct {
+		enum answer kind;
+		const char *in;
+		size_t n;
+		int got;
+		size_t used;		/* when it knew */
+		const char *text;	/* what it has put there; NULL: none */
+	} t[] = {
+		{ A_LINE, "OK\n", 3, 1, 3, "OK" },
+		{ A_LINE, "OK a\r\nSSH-2.0", 13, 1, 6, "OK a" },
+		{ A_LINE, "\n", 1, 1, 1, "" }, { A_LINE, "OK", 2, 0, 2, NULL },
+		{ A_LINE, "OK\r", 3, 0, 3, NULL },
+		{ A_LINE, "\377OK\n", 4, -1, 1, NULL },
+		{ A_LINE, "a\rb\n", 4, -1, 3, NULL },
+		{ A_HTTP, "HTTP/1.1 200 OK\r\n\r\n", 19, 1, 19,
+		    "HTTP/1.1 200 OK" },
+		{ A_HTTP, "HTTP/1.1 101 x\nUpgrade: mssh\n\nOK\n", 33, 1, 30,
+		    "HTTP/1.1 101 x" },
+		{ A_HTTP, "HTTP/1.0 407\r\nA: b\r\n\r\nSSH-2.0-x\n", 32, 1, 22,
+		    "HTTP/1.0 407" },
+		{ A_HTTP, "HTTP/1.1 200 OK\r\nA: b\r\n\r", 24, 0, 24, NULL },
+		{ A_HTTP, "HTTP/1.1 200 OK", 15, 0, 15, NULL },
+		{ A_HTTP, "SSH-2.0-x\n", 10, -1, 1, NULL },
+		{ A_HTTP, "HTTP/2 200\n", 11, -1, 6, NULL },
+		{ A_HTTP, "HTTP/1x200", 10, -1, 7, NULL },
+		{ A_HTTP, "HTTP/1.1 20\r\n\r\n", 15, -1, 15, NULL },
+		{ A_HTTP, "HTTP/1.1 700 x\r\nA: b\r\n\r\nx", 25, -1, 24, NULL },
+		{ A_SOCKS4, "\0\132\0\0\0\0\0\0MSSH", 12, 1, 8, NULL },
+		{ A_SOCKS4, "\0\133\0\0\0\0\0\0", 8, 1, 8,
+		    "it refuses, or it failed" },
+		{ A_SOCKS4, "\0\132\0\0\0\0\0", 7, 0, 7, NULL },
+		{ A_SOCKS4, "\5\0", 2, -1, 1, NULL },
+		{ A_SOCKS5, "\5\0\0\1\1\2\3\4\0\1MSSH", 14, 1, 10, NULL },
+		{ A_SOCKS5, "\5\0\0\3\2ab\0\1M", 10, 1, 9, NULL },
+		{ A_SOCKS5, "\5\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\1M",
+		    23, 1, 22, NULL },
+		{ A_SOCKS5, "\5\5\0\1\0\0\0\0\0\0", 10, 1, 10,
+		    "the connection was refused" },
+		{ A_SOCKS5, "\5\0\0\1\1\2\3\4\0", 9, 0, 9, NULL },
+		{ A_SOCKS5, "\5\0\0\2\0", 5, -1, 5, NULL },
+		{ A_SOCKS5, "\0\132", 2, -1, 1, NULL },
+		{ A_PAIR, "\5\2\1", 3, 1, 2, "\5\2" },
+		{ A_PAIR, "HT", 2, 1, 2, "HT" },
+		{ A_PAIR, "\5", 1, 0, 1, "\5" },
+	};
+	static char big[HEAD_LEN + 8] = "HTTP/1.1 200 OK\r\nX: ";
+	struct response r;
+	const char *why, *text;
+	char line[LINE_LEN], pair[3];
+	size_t i, used;
+	int got, good;
+
+	for (i = 0; i < LEN(t); i++) {
+		why = NULL;
+		memset(pair, 0, sizeof pair);
+		got = answer_feed(t[i].kind, t[i].in, t[i].n, t[i].kind ==
+		    A_LINE ? line : t[i].kind == A_HTTP ? (void *)&r :
+		    t[i].kind == A_PAIR ? pair : (void *)&why, &used);
+		text = t[i].kind == A_LINE ? line : t[i].kind == A_HTTP ?
+		    r.line : t[i].kind == A_PAIR ? pair : why;
+		good = got == t[i].got && used == t[i].used;
+		if (t[i].text)
+			good &= text && !strcmp(text, t[i].text);
+		else if (got > 0)
+			good &= !text;
+		ok(good, "answer_take: row %d", (int)i + 1);
+	}
+	got = answer_feed(A_HTTP, t[8].in, t[8].n, &r, &used);
+	ok(got == 1 && r.status == 101 && r.mssh,
+	    "answer_take: status and protocol of an answer");
+	got = answer_feed(A_LINE, rep('x', 600), 600, line, &used);
+	ok(got == -1 && used == LINE_LEN, "answer_take: 512 bytes, no line");
+	memset(big + 20, 'x', sizeof big - 20);
+	got = answer_feed(A_HTTP, big, sizeof big, &r, &used);
+	ok(got == -1 && used == HEAD_LEN, "answer_take: 4096 bytes, no head");
+	memcpy(big + HEAD_LEN - 4, "\r\n\r\n", 4);
+	got = answer_feed(A_HTTP, big, sizeof big, &r, &used);
+	ok(got == 1 && used == HEAD_LEN && r.status == 200,
+	    "answer_take: the longest head");
+}
+
 int
 main(void)
 {
@@ -2316,6 +3320,7 @@ main(void)
 	test_b64();
 	test_keys();
 	test_proof();
+	test_proof_answer();
 	test_hello_key();
 	test_line_take();
 	test_line_split();
@@ -2326,6 +3331,7 @@ main(void)
 	test_hello_good();
 	test_hello_bad();
 	test_reply();
+	test_exits();
 	test_sniff();
 	test_refusal();
 	test_escape();
@@ -2338,20 +3344,35 @@ main(void)
 	test_head_take();
 	test_fields();
 	test_request();
+	test_request_take();
 	test_response();
 	test_origin_parse();
+	test_go_parse();
 	test_head_origin();
 	test_proxy_line();
 	test_proxy_block();
 	test_url();
 	test_proxy();
+	test_siphash();
+	test_peer();
+	test_ago();
+	test_time_str();
+	test_http_answer();
+	test_url_str();
+	test_authority();
+	test_requests();
+	test_socks4();
 	test_percent();
 	test_basic();
 	test_command();
 	test_no_proxy();
 	test_socks();
+	test_socks_next();
 	test_tls_reason();
+	test_tls_blame();
+	test_tls_args();
 	test_answer();
+	test_answer_take();
 	printf("1..%d\n", count);
 	return failed != 0;
 }

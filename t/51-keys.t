@@ -27,7 +27,7 @@ main(int argc, char *argv[])
 	for (; argc > 2; argc -= 2, argv += 2) {
 		if (!(f = fopen(argv[1], "rb")))
 			return 1;
-		hmac_init(&s, key, n = fread(key, 1, sizeof key, f));
+		hmac_init(&s, key, n = fread(key, 1, sizeof key, f), 0x36);
 		fclose(f);
 		if (!(f = fopen(argv[2], "rb")))
 			return 1;
@@ -129,25 +129,25 @@ denied() {
 	    </dev/null >"$T/out" 2>"$T/err"
 	is "$? $(cat "$T/err")" "5 mssh: $3" "$4"
 }
-denied '' web 'this server wants a key (see --key in mssh(1))' 'without a key'
+denied '' web 'this server needs a key (see --key in mssh(1))' 'without a key'
 denied bob other 'the key bob is not good for client other here' \
     'with a right for other nodes'
 denied web web 'the key web is not good for client web here' \
     'an agent as a client'
 not_known='is not the one that you mean'
-denied eve web "the server does not know the key eve, or $not_known" \
+denied eve web "the server $SRV does not know the key eve, or $not_known" \
     'with a key that the server does not know'
 mv "$T/bob.key" "$T/real.key"
 key bob
-denied bob web "the server does not know the key bob, or $not_known" \
+denied bob web "the server $SRV does not know the key bob, or $not_known" \
     'with the wrong secret'
 mv "$T/real.key" "$T/bob.key"
 ok 'the log has that too' \
     wait_log server 'it left without a proof of the key bob'
 ok 'a client of version 1 is refused' talk 'send=CLIENT web\n' \
-    'line=ERROR: this server wants a key' eof
+    'line=ERROR: this server needs a key' eof
 ok 'an agent of version 1' talk 'send=AGENT new\n' \
-    'line=ERROR: this server wants a key' eof
+    'line=ERROR: this server needs a key' eof
 
 # What a stranger hears does not tell a known name from an unknown one.
 nonce=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
@@ -198,17 +198,23 @@ honest=$SRV
 rogue 'OK
 '
 SRV=127.0.0.1:$rogue_port
-denied bob web "the server gives no proof that it knows the key bob: it has no keys, or $not_known" \
+denied bob web "the server $SRV gives no proof that it knows the key bob: it has no keys, or $not_known" \
     'a server without a proof is left'
 (echo secret; sleep 0.3) | "$MSSH" proxy web --server "$SRV" \
     --key "$T/bob.key" >"$T/out" 2>&1
 ok 'and has not got a byte of the session' \
     sh -c "! grep -q secret '$T/rogue.log'"
 stop rogue
+rogue 'ERROR offline it is gone, ask evil.example
+'
+SRV=127.0.0.1:$rogue_port
+denied bob web "the server $SRV gives no proof that it knows the key bob: it has no keys, or $not_known" \
+    'one that refuses without a proof, too: neither its text nor its code'
+stop rogue
 rogue "CHALLENGE nonce=$nonce mac=$nonce
 "
 SRV=127.0.0.1:$rogue_port
-denied bob web "the server does not know the key bob, or $not_known" \
+denied bob web "the server $SRV does not know the key bob, or $not_known" \
     'one with a wrong proof, too'
 SRV=$honest
 stop rogue
@@ -223,11 +229,11 @@ cp "$T/bob.key" "$T/open.key"
 chmod 644 "$T/open.key"
 file 'a key that others can read' "$T/open.key" \
     "others can read $T/open.key: chmod 600 $T/open.key"
-file 'a directory' "$T" "$T is no regular file"
+file 'a directory' "$T" "$T is not a regular file"
 file 'no file' "$T/none" "$T/none: No such file or directory"
 echo bob >"$T/short.key"
 file 'no secret' "$T/short.key" \
-    "$T/short.key: a secret has 43 characters, as 'mssh keygen' prints them"
+    "$T/short.key:1: a secret has 43 characters, as 'mssh keygen' prints them"
 if [ "$(id -u)" = 0 ]; then
 	cp "$T/bob.key" "$T/other.key"
 	chown 12345 "$T/other.key"
@@ -272,46 +278,59 @@ entries
 echo "client x bob $(cut -d' ' -f2 "$T/eve.key")" >>"$T/keys"
 mark server
 kill -HUP "$(pid server)"
-ok 'one name with two secrets' wait_log server 'the key bob has two secrets'
+ok 'one name with two secrets' wait_log server \
+    "this key has another secret in a line above"
 
-(echo echo; sleep 7; echo late) | "$MSSH" proxy web --server "$SRV" \
-    --key "$T/bob.key" >"$T/lives" 2>&1 &
-lives=$!
-ok 'a session' wait_log agent-web 'to sshd' 5
+# session NAME: one that bytes have gone through both ways, until its end.
+mkfifo "$T/say"
+session() {
+	"$MSSH" proxy web --server "$SRV" --key "$T/bob.key" \
+	    <"$T/say" >"$T/lives" 2>&1 &
+	lives=$!
+	exec 7>"$T/say"
+	printf 'echo\nbegun\n' >&7
+	ok "$1" wait_for 30 grep begun "$T/lives"
+}
+
+# over: ends it; sets rc.
+over() {
+	echo late >&7
+	exec 7>&-
+	wait $lives
+	rc=$?
+}
+session 'a session'
 entries
 grep -v ' web ' "$T/keys" >"$T/keys2"
 grep -v ' bob ' "$T/keys2" >"$T/keys"
 mark server
 kill -HUP "$(pid server)"
-ok 'a removed key: its agent goes' wait_log server 'web is offline'
-ok 'and stays away' wait_log server 'refused 127.0.0.1'
-mark server
+ok 'a removed key: its agent goes, and stays away' \
+    wait_log server 'it left without a proof of the key web' 30
+mark agent-web
 entries
 kill -HUP "$(pid server)"
 ok 'it is back, and so is the agent, beside its session' \
-    wait_log server 'web registered' 20
-wait $lives
-is "$(cat "$T/lives")" late 'which goes on'
+    wait_log agent-web 'web parked at' 30
+over
+is "$rc $(tail -n 1 "$T/lives")" '0 late' 'which goes on'
 is "$(as_client bob web | tail -n 1)" hello 'and the client'
 # Another line with the same key is no other key; a new one follows a removed.
 mark server
 sed 's/^agent web /&web,db /; s/web web,db web/web,db web/' "$T/keys" \
     >"$T/keys2"
 cp "$T/keys2" "$T/keys"
-mark agent-web
-(echo echo; sleep 3; echo late) | "$MSSH" proxy web --server "$SRV" \
-    --key "$T/bob.key" >"$T/lives" 2>&1 &
-lives=$!
-ok 'another session' wait_log agent-web 'to sshd' 5
+session 'another session'
 mark agent-web
 kill -HUP "$(pid server)"
 ok 'a changed entry: the same key is let in again' \
     wait_log agent-web 'parked at' 20
-wait $lives
+over
 
 # The agent has been called when the client's key goes: no session begins.
 mark server
 kill -STOP "$(pid agent-web)"
+mark server
 start called "$MSSH" proxy web --server "$SRV" --key "$T/bob.key"
 sleep 1
 grep -v ' bob ' "$T/keys" >"$T/keys2"
@@ -323,21 +342,48 @@ kill -CONT "$(pid agent-web)"
 ok 'that client ends' wait_gone called
 is "$rc $(cat "$T/called.log")" '5 mssh: its key was removed' 'and hears why'
 entries
+
+# So it is for the agent's: whoever was called with a key that is gone serves
+# nobody, and the client gets the agent that has the node by then.
+"$MSSH" keygen ka >"$T/ka.key"
+"$MSSH" keygen kb >"$T/kb.key"
+for k in ka kb; do
+	echo "agent lab-1 $(cat "$T/$k.key")" >>"$T/keys"
+done
+mark server
+kill -HUP "$(pid server)"
+ok 'two keys for one node' wait_log server '5 keys read'
+start a "$MSSH" agent lab-1 --server "$SRV" --key "$T/ka.key" --exec 'echo A'
+ok 'one has it' wait_log a 'parked at'
+kill -STOP "$(pid a)"
+mark server
+start called "$MSSH" proxy lab-1 --server "$SRV" --key "$T/bob.key"
+sleep 1
+grep -v ' ka ' "$T/keys" >"$T/keys2"
+cp "$T/keys2" "$T/keys"
+kill -HUP "$(pid server)"
+ok 'its key is removed when it has been called' wait_log server '4 keys read'
+start b "$MSSH" agent lab-1 --server "$SRV" --key "$T/kb.key" --exec 'echo B'
+ok 'the other has it' wait_log b 'parked at' 30
+kill -CONT "$(pid a)"
+ok 'the client is served' wait_gone called 30
+is "$(cat "$T/called.log")" B 'by that'
+stop a
+stop b
+entries
 stop server
 stop agent-web
 stop agent-two
 
 server --keys "$T/keys" --strict-reload
 agent web --key "$T/web.key"
-(echo echo; sleep 9) | "$MSSH" proxy web --server "$SRV" \
-    --key "$T/bob.key" >"$T/lives" 2>&1 &
-lives=$!
-ok 'a session with --strict-reload' wait_log agent-web 'to sshd' 5
+session 'a session with --strict-reload'
 grep -v ' bob ' "$T/keys" >"$T/keys2"
 cp "$T/keys2" "$T/keys"
 kill -HUP "$(pid server)"
 wait $lives
 is "$? $(grep -c 'lost' "$T/lives")" '1 1' 'ends when its key is removed'
+exec 7>&-
 ok 'and the log says why' wait_log server ': its key was removed'
 
 # ---- the owner's last word

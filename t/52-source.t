@@ -77,6 +77,6 @@ log_has agent-web ' as 127.0.0.1:' >"$T/out"
 ok 'since all come from 127.0.0.1' [ -s "$T/out" ]
 stop held2
 "$MSSH" agent web --server "$SRV" --source best 2>"$T/err"
-is "$? $(cat "$T/err")" "2 mssh: --source wants client or fixed, not 'best'" \
+is "$? $(cat "$T/err")" "2 mssh: --source needs client or fixed, not 'best'" \
     'a source that is none of both'
 finish

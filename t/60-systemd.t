@@ -96,7 +96,7 @@ no_systemctl()
 	DESTDIR=$D PATH=$T/bin "$setup" server >"$T/said" 2>&1
 	rc=$?
 	cat "$T/said"
-	[ "$rc" -eq 1 ] && grep '^mssh setup: there is no systemctl' "$T/said"
+	[ "$rc" -eq 1 ] && grep '^mssh setup: systemctl is missing' "$T/said"
 }
 
 not_root()
@@ -170,10 +170,43 @@ with_socket()
 	    mkdir -p "$T/score/mssh-server.service.d" &&
 	    cp "$D/usr/local/lib/systemd/system/mssh-server.service" \
 	    "$T/score" && cp "$conf" "$T/score/mssh-server.service.d" &&
-	    secure "$T/score/mssh-server.service" 5 &&
-	    systemctl --quiet --root="$D" disable mssh-server.socket
+	    secure "$T/score/mssh-server.service" 5
 }
 ok 'behind its socket the server has no network' with_socket
+
+# The socket listens where the arguments say.
+socket_conf=$D/etc/systemd/system/mssh-server.socket.d/50-setup.conf
+socket_at()		# ListenStream=... ARGS...
+{
+	printf '%s\n' ListenStream= "$1" >"$T/want"
+	shift
+	set_up server "$@" && root_verified mssh-server.socket &&
+	    grep ^Listen "$socket_conf" | diff "$T/want" -
+}
+ok 'without arguments it is where it was' [ ! -e "$socket_conf" ]
+ok '--port is for the socket' socket_at ListenStream=9000 --port 9000
+ok 'a second run changes nothing' again server --port 9000
+ok '--host, too' socket_at ListenStream=192.0.2.1:8443 --host 192.0.2.1
+ok '--host in brackets' socket_at 'ListenStream=[2001:db8::1]:443' \
+    --host '[2001:db8::1]' --port 443
+ok '--listen' socket_at ListenStream=/run/mssh/sock \
+    --listen unix:/run/mssh/sock
+ok 'the directory is not the unit'"'"'s, whose stop would remove it' \
+    no_line RuntimeDirectory=mssh "$conf"
+ok 'two' socket_at 'ListenStream=192.0.2.1:900
+ListenStream=[::1]:900' --host 192.0.2.1 --host ::1 --port 900
+ok 'of which that for IPv6 leaves IPv4 alone' grep -qx \
+    BindIPv6Only=ipv6-only "$socket_conf"
+ok '- is none' refuses 'needs an address' server --host -
+ok 'a low port of the socket needs no capability' no_line 'Ambient.*' "$conf"
+ok 'cafe is no address either' refuses 'needs an address' server --host cafe
+ok 'a name is no address' refuses 'needs an address' server --host localhost
+ok 'port 0 is none' refuses 'known beforehand' server --port 0
+ok 'without arguments again' set_up server
+ok 'it is where it was' [ ! -e "$socket_conf" ]
+ok 'disabled' systemctl --quiet --root="$D" disable mssh-server.socket
+ok 'it is of no account' set_up server --port 9000
+ok 'and gets nothing' [ ! -e "$socket_conf" ]
 
 ok 'setup server --keys' set_up server --port 8443 --keys /etc/mssh/keys
 ok 'it gets a copy' arrives mssh-server SERVER_OPTS --port 8443 \
@@ -183,6 +216,27 @@ ok 'which no reload makes newer' grep -qx 'ExecReload=' "$conf"
 ok 'that server unit is valid' root_verified mssh-server.service
 ok 'a second run changes nothing' again server --port 8443 \
     --keys /etc/mssh/keys
+mkdir -p "$D/etc/mssh"
+echo x >"$D/etc/mssh/keys"
+chmod 644 "$D/etc/mssh/keys"
+ok 'keys that others can read are refused' refuses \
+    'others can read or change /etc/mssh/keys: chmod 600 /etc/mssh/keys' \
+    server --keys /etc/mssh/keys
+ok 'so is a key for TLS' refuses 'chmod 600 /etc/mssh/keys' agent \
+    --server a --certkey=/etc/mssh/keys
+echo '-----BEGIN PRIVATE KEY-----' >"$D/etc/mssh/cert"
+ok 'and a certificate with its key in it' refuses 'chmod 600 /etc/mssh/cert' \
+    agent --server a --cert=/etc/mssh/cert
+rm "$D/etc/mssh/cert"
+chmod 640 "$D/etc/mssh/keys"
+ok 'a group of root may read them' again server --port 8443 \
+    --keys /etc/mssh/keys
+if [ "$(id -u)" = 0 ]; then
+	chown 65534 "$D/etc/mssh/keys"
+	ok "somebody else's are refused" refuses 'belongs to another user' \
+	    server --keys /etc/mssh/keys
+fi
+rm "$D/etc/mssh/keys"
 ok 'a path that is not absolute is refused' refused server --keys keys
 ok 'a path with a % is refused' refused agent --server a --key=/etc/%n
 ok 'setup agent@key' set_up agent@key --server example.net --key=/etc/k
@@ -237,8 +291,24 @@ ok 'is an argument like others' arrives mssh-agent AGENT_OPTS \
     --server example.org --proxy http://proxy.example.net:1080 \
     --connect 'nc %h %p'
 ok 'and the password is gone' no_line 'MSSH_PROXY=.*' "$env_file"
-ok 'but where the old file is, for root only' mode_is 600 "$env_file.old"
+ok 'but where the old file is, for root only' mode_is 600 "$env_file~mssh"
 ok 'all can read the new one' mode_is 644 "$env_file"
+
+jump='ssh -W %h:%p jump.example.net'
+ok 'ssh for --connect needs a user' refuses 'useradd -r' agent home \
+    --server example.org --connect "$jump"
+echo 'mssh-agent:x:999:999::/var/lib/mssh-agent:/usr/sbin/nologin' \
+    >"$D/etc/passwd"
+ok 'setup agent, through ssh' set_up agent home --server example.org \
+    --connect "$jump"
+ok 'runs as that' grep -qx User=mssh-agent "$drop_in"
+ok 'that agent unit is valid' root_verified mssh-agent.service
+rm "$D/etc/passwd"
+ok 'however it is called' refuses 'useradd -r' agent home \
+    --server example.org --connect "exec /usr/bin/$jump"
+ok 'another command needs none' set_up agent home --server example.org \
+    --connect 'nc %h %p'
+ok 'nor a drop-in' [ ! -e "$drop_in" ]
 
 ok 'setup agent' set_up agent home --server example.org
 ok 'the agent is enabled' enabled mssh-agent.service
@@ -257,8 +327,19 @@ ok 'the first agent has kept its own' arrives mssh-agent AGENT_OPTS \
 
 ok 'setup agent --exec' set_up agent home --server example.org \
     --exec '/usr/sbin/sshd -i'
-ok 'the space survives' arrives mssh-agent AGENT_OPTS \
-    --server example.org --exec '/usr/sbin/sshd -i'
+ok 'the space survives; sshd finds its directory' arrives mssh-agent \
+    AGENT_OPTS --server example.org \
+    --exec 'mkdir -p /run/sshd && /usr/sbin/sshd -i'
+ok 'which is not the affair of the unit' sh -c \
+    '! grep -q "^RuntimeDirectory=" "$1"' - "$drop_in"
+if [ "$(id -u)" = 0 ]; then
+	keys
+	# shellcheck disable=SC2016	# sh -c expands them
+	ok 'even after ssh.service has deleted it' unshare -m sh -c '
+	    mount -t tmpfs none /run && ! "$1" -t -f /dev/null -h "$2" &&
+	    mkdir -p /run/sshd && exec "$1" -t -f /dev/null -h "$2"' - \
+	    /usr/sbin/sshd "$T/hostkey"
+fi
 ok 'the sandbox is open for --exec' grep -q '^DynamicUser=no$' "$drop_in"
 ok 'that agent unit is valid' root_verified mssh-agent.service
 ok 'a second run changes nothing' again agent home --server example.org \
@@ -278,6 +359,82 @@ hostile()		# CMD...: with arguments that somebody might expand
 ok 'hostile arguments are stored' hostile set_up agent home
 ok 'each survives as it was' hostile arrives mssh-agent AGENT_OPTS
 ok 'a second run changes nothing' hostile again agent home
+
+# ---- remove
+
+# made: all that is in $D, but for folders and what these tests put there
+made()
+{
+	(cd "$D" && find . ! -type d ! -path './usr/local/bin/*' \
+	    ! -path './bin/*' | sort)
+}
+
+# removes WHAT: setup remove WHAT, and what is left is what was there before
+removes()
+{
+	set_up remove "$1" && made | diff "$T/made" -
+}
+
+rm -r "$D"
+mkdir -p "$D/etc/default" "$D/etc/systemd/system/other.service.d"
+echo 'SERVER_OPTS=mine' >"$D/etc/default/mssh-server"
+made >"$T/made"
+ok 'nothing is there to remove' set_up remove server
+ok 'which is said' told 'nothing to remove'
+ok 'setup with all its files' set_up server --front caddy rdv.example.com \
+    --drain 60 --keys /etc/mssh/keys
+ok 'again, otherwise' set_up server --front nginx rdv.example.com --drain 90
+ok 'remove server' removes server
+is "$(cat "$D/etc/default/mssh-server")" 'SERVER_OPTS=mine' \
+    'the file that was there before is back'
+ok 'setup agent' set_up agent a --server x --exec 'echo a'
+made >"$T/made"
+ok 'setup agent@one' set_up agent@one --server x --exec 'echo one'
+ok 'setup agent@two' set_up agent@two --server x --exec 'echo two'
+ok 'remove agent@two' set_up remove agent@two
+ok 'leaves agent@one its unit' root_verified mssh-agent@one.service
+ok 'remove agent@one' removes agent@one
+ok 'a second time there is nothing to remove' set_up remove agent@one
+ok 'which is said' told 'nothing to remove'
+echo ./etc/default/mssh-server >"$T/made"
+ok 'remove agent' removes agent
+# names that look like backups, and what others wrote
+ok 'setup agent@web.old' set_up agent@web.old --server old.example.com
+ok 'setup agent@web' set_up agent@web --server one.example.com
+ok 'again' set_up agent@web --server two.example.com
+ok 'the other node has kept its own' arrives mssh-agent@web.old AGENT_OPTS \
+    --server old.example.com
+set_up remove agent@web.old
+set_up remove agent@web
+printf '%s\n' '# mine' "# Written by mssh's systemd/setup: no" \
+    >"$D/etc/default/mssh-agent"
+ok 'a file that somebody else wrote' set_up remove agent
+ok 'stays' [ -e "$D/etc/default/mssh-agent" ]
+rm "$D/etc/default/mssh-agent"
+ok 'remove takes no other arguments' refused remove agent home
+ok 'remove what?' usage_rc 2 remove
+wants=$D/etc/systemd/system/multi-user.target.wants
+sock=mssh-server.socket
+set_up agent@x --server a >/dev/null
+cp systemd/mssh-server.socket "$D/usr/local/lib/systemd/system"
+systemctl --quiet --root="$D" enable mssh-server.socket
+cat >"$T/want" <<'END'
+mssh-agent@x.service is still enabled: run systemd/setup remove agent@x
+mssh-server.socket is still enabled: run systemctl disable --now \
+mssh-server.socket
+END
+make -s DESTDIR="$D" uninstall >"$T/said" 2>&1
+is "$(sort "$T/said")" "$(perl -pe 's/\\\n//' "$T/want")" \
+    'make uninstall tells what is enabled'
+ok 'and remove disables what has no unit any more' set_up remove agent@x
+ok 'it is gone' [ ! -L "$wants/mssh-agent@x.service" ]
+ok "somebody else's socket stays" set_up remove server
+ok 'enabled' [ -L "$D/etc/systemd/system/sockets.target.wants/$sock" ]
+set_up server --port 8443 >/dev/null
+rm "$D/usr/local/lib/systemd/system/$sock"
+ok 'but not one before a server of ours' set_up remove server
+ok 'even without its unit' [ ! -L \
+    "$D/etc/systemd/system/sockets.target.wants/$sock" ]
 
 # ---- sd_notify(3)
 
@@ -545,11 +702,11 @@ parked_again()
 	    wait_for 20 shows mssh-agent.service StatusText 'parked at'
 }
 
-ask_inside()
+ask_inside()		# [PORT]
 {
 	inside perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(
-	    PeerAddr => "127.0.0.1:8443", Timeout => 5) or exit 1;
-	    print $s "MSSH/2 client nobody\n"; print <$s>' |
+	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 5) or exit 1;
+	    print $s "MSSH/2 client nobody\n"; print <$s>' "${1:-8443}" |
 	    grep '^ERROR offline '
 }
 
@@ -636,6 +793,39 @@ tls_agent()		# URL
 	    logged 'confined by seccomp and Landlock'
 }
 
+# A server that cannot start does not close the port that systemd holds: when
+# its file is good again it serves those who waited.  20 starts in 2 s would
+# have closed it by the end of the sleep.
+mended()
+{
+	inside systemctl --quiet enable mssh-server.socket &&
+	    up_setup server || return
+	: >"$base/log"
+	inside sh -c 'cp /etc/default/mssh-server /tmp/good
+	    echo SERVER_OPTS=--prot >/etc/default/mssh-server'
+	inside systemctl stop mssh-server.service
+	ask_inside &
+	wait_for 30 failed_again && sleep 3 && inside systemctl is-active \
+	    mssh-server.socket && inside cp /tmp/good \
+	    /etc/default/mssh-server && wait $! &&
+	    inside systemctl is-active mssh-server.service &&
+	    inside systemctl --quiet disable mssh-server.socket
+}
+
+failed_again()
+{
+	[ "$(logged 'has no option --prot' | wc -l)" -ge 3 ]
+}
+
+# setup moves the socket, and a login finds it there.
+moved()
+{
+	inside systemctl --quiet enable mssh-server.socket &&
+	    up_setup server --port 8445 && ask_inside 8445 &&
+	    up_setup server && ask_inside && ! ask_inside 8445 &&
+	    inside systemctl --quiet disable mssh-server.socket
+}
+
 # A socket that everybody gets to, and a server without a network.
 by_path()
 {
@@ -669,6 +859,34 @@ delivered()
 	hostile printf '%s\n' >"$T/want"
 	wait_for 10 grep -q '{a,b}' "$base/log"
 	diff "$T/want" "$base/log"
+}
+
+removed()		# server|agent
+{
+	inside systemctl start "mssh-$1.socket"
+	up_setup remove "$1" && ! inside systemctl is-active \
+	    "mssh-$1.service" "mssh-$1.socket" &&
+	    ! inside systemctl is-enabled "mssh-$1.service" &&
+	    [ -z "$(inside find /etc /usr/local/lib -name "*mssh-$1*" \
+	    ! -name '*.socket*')" ]
+}
+
+# What is about to start again when it is removed would start without its
+# arguments, on another port and without its keys.
+not_again()
+{
+	start block nsenter -t "$PID1" -n socat \
+	    TCP-LISTEN:9100,bind=127.0.0.1,fork,reuseaddr OPEN:/dev/null
+	inside sh -c 'cp /run/t/mssh /usr/local/bin/mssh.new &&
+	    mv /usr/local/bin/mssh.new /usr/local/bin/mssh'
+	wait_for 10 inside perl -MIO::Socket::INET -e 'exit
+	    !IO::Socket::INET->new("127.0.0.1:9100")' || return
+	up_setup server --host 127.0.0.1 --port 9100
+	[ "$rc" -eq 1 ] && wait_for 20 shows mssh-server.service SubState \
+	    auto-restart && up_setup remove server || return
+	stop block
+	sleep 3		# RestartSec=1
+	! inside systemctl is-active mssh-server.service
 }
 
 failed_once()
@@ -711,9 +929,14 @@ real()
 	ok 'an agent that speaks TLS' with_tls
 	ok 'the socket unit starts the server' activated
 	ok 'and then it needs no network of its own' alone
+	ok 'a server that cannot start leaves the socket open' mended
+	ok 'the socket listens where setup says' moved
 	ok 'a server on a Unix socket only' by_path
 	ok 'hostile arguments arrive as they were' delivered
 	ok 'exit 2 is not tried again' failed_once
+	ok 'remove stops the agent, and leaves nothing' removed agent
+	ok 'nor of the server' removed server
+	ok 'nor does what was about to start again' not_again
 }
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -270,11 +270,12 @@ done
 
 # bad NAME URL WHY [CA]
 bad() {
+	where=${2#*://} where=${where%%/*}
 	"$MSSH" proxy caddy --server "$2" --cafile "$T/${4:-ca}.pem" \
 	    >"$T/out" 2>"$T/err"
 	is "$?" 10 "$1: exit code 10"
 	is "$(cat "$T/out" "$T/err")" \
-	    "mssh: the certificate of localhost is not good: $3" \
+	    "mssh: the certificate of $where is not good: $3" \
 	    "$1: the sentence, and nothing else"
 }
 

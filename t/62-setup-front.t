@@ -45,15 +45,15 @@ ok '64 characters between dots are refused' refuses 'more than 63' \
     server --front nginx "x$long.example.com"
 ok '254 characters are refused' refuses 'at most 253' \
     server --front nginx "$long.$long.$long.$long.com"
-ok '--front comes first' refuses 'stands before' \
+ok '--front comes first' refuses 'before all other' \
     server --port 80 --front caddy $site
-ok '--front is for the server' refuses "is the server's" \
+ok '--front is for the server' refuses 'is for the server' \
     agent --front caddy $site
 ok 'the port must be known' refuses 'known beforehand' \
     server --front caddy $site --port 0
-ok 'the address must be known' refuses 'wants an address' \
+ok 'the address must be known' refuses 'needs an address' \
     server --front caddy $site --host localhost
-ok '--proxy-protocol does not go with it' refuses 'header of HTTP' \
+ok '--proxy-protocol does not go with it' refuses 'address in HTTP' \
     server --front nginx $site --proxy-protocol
 ok 'nothing was written so far' [ ! -e "$D" ]
 
@@ -123,10 +123,11 @@ activated()
 	cp systemd/mssh-server.socket "$D/usr/local/lib/systemd/system" &&
 	    systemctl --quiet --root="$D" enable mssh-server.socket &&
 	    set_up server --front caddy "$site" --port 9443 &&
-	    told 'have it listen on 127.0.0.1:9443 only' &&
+	    grep -qx ListenStream=127.0.0.1:9443 "$socket_conf" &&
 	    systemctl --quiet --root="$D" disable mssh-server.socket
 }
-ok 'where systemd listens, that is left to do, too' activated
+socket_conf=$D/etc/systemd/system/mssh-server.socket.d/50-setup.conf
+ok 'where systemd listens, it does so there' activated
 
 # ---- what the fronts say
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # 63-web.t - the server behind a front: HTTP Upgrade, what it answers to other
-# HTTP, X-Forwarded-For and Forwarded, PROXY headers, Unix sockets.
+# HTTP, X-Forwarded-For, PROXY headers, Unix sockets.
 # shellcheck disable=SC1091,SC2016,SC2154	# rc: lib.sh
 t/need sshd ssh curl socat perl || exit 1
 . t/lib.sh
@@ -60,7 +60,7 @@ padded() {
 }
 
 web() {
-	server --source-startups 500
+	server --startups 750
 	start half "$T/peer" talk "$SRV" "send=${get}Host:" \
 	    'line=HTTP/1.1 408 ' gone
 	ok 'an Upgrade in one segment with the hello' talk \
@@ -74,7 +74,7 @@ web() {
 	    "send=$head\\r\\nCLIENT -x\\n" "expect=$switch" \
 	    'line=ERROR: it must' eof
 	ok 'a second Upgrade is none' talk "send=$head\\r\\n$head\\r\\n" \
-	    "expect=$switch" 'line=ERROR syntax the first line is no mssh' eof
+	    "expect=$switch" 'line=ERROR syntax the first line is not an mssh' eof
 	ok 'half a request and the end' talk "send=$get" fin gone
 	answers
 	long
@@ -227,9 +227,6 @@ forwarded() {
 	server
 	ok 'no --trusted: X-Forwarded-For is not believed' \
 	    own "${xff}203.0.113.7\\r\\n"
-	ok 'no --trusted: nor is Forwarded' own "${fwd}for=203.0.113.7\\r\\n"
-	ok 'no --trusted: nor do they matter' own \
-	    "${xff}1.2.3.4\\r\\n${fwd}for=203.0.113.7\\r\\n"
 	stop server
 	server --trusted 127.0.0.2 --trusted ::/64
 	ok 'another is --trusted: not believed' own "${xff}203.0.113.7\\r\\n"
@@ -245,18 +242,9 @@ forwarded() {
 	    "${xff}6.6.6.6, x\\r\\n"
 	ok 'X-Forwarded-For: no address at all is no Unix socket' own \
 	    "${xff}::\\r\\n"
-	ok 'Forwarded: IPv6, in quotes' from '[2001:db8::1]:4711' \
-	    "${fwd}for=\"[2001:db8::1]:4711\";proto=https\\r\\n"
-	ok 'Forwarded: a chain' from 203.0.113.7 \
-	    "${fwd}for=6.6.6.6, for=203.0.113.7;by=10.0.0.1, for=10.0.0.1\\r\\n"
-	ok 'Forwarded: what a client has put into its Host' from 203.0.113.7 \
-	    "${fwd}host=\"x;for=6.6.6.6,for=6.6.6.6;\";for=203.0.113.7\\r\\n"
-	ok 'both, and they agree' from 203.0.113.7:8 \
-	    "${xff}203.0.113.7:8\\r\\n${fwd}for=203.0.113.7\\r\\n"
-	ok 'both, and they contradict' answered 400 \
-	    "$head${xff}203.0.113.7\\r\\n${fwd}for=6.6.6.6\\r\\n\\r\\n"
-	ok 'Forwarded: a quote without an end' answered 400 \
-	    "$head${fwd}for=6.6.6.6;x=\", for=203.0.113.7\\r\\n\\r\\n"
+	ok 'X-Forwarded-For: IPv6' from '[2001:db8::1]:4711' \
+	    "${xff}[2001:db8::1]:4711\\r\\n"
+	ok 'Forwarded is not read' own "${fwd}for=6.6.6.6\\r\\n"
 	ok 'no field: it is the front itself' own ''
 	mark server
 	ok 'the log has the real address of an agent' logged \
@@ -275,7 +263,7 @@ as_of() {
 }
 
 crowds() {
-	server --trusted 127.0.0.1 --source-startups 2
+	server --trusted 127.0.0.1 --startups 3
 	as_of one 203.0.113.7
 	as_of two 203.0.113.7
 	talk "send=$head${xff}203.0.113.7\\r\\n\\r\\n" print >"$T/got"
@@ -344,7 +332,7 @@ proxied() {
 	ok 'version 2, too short for its family' refused \
 	    "$sig\\x21\\x11\\x00\\x04\\xcb\\x00\\x71\\x08"
 	ok 'a second PROXY header' talk "send=$v1$v1" \
-	    'line=ERROR syntax the first line is no mssh' eof
+	    'line=ERROR syntax the first line is not an mssh' eof
 	ok 'PROXY 1: from' hops '203.0.113.7:4711 ' "$v1"
 	ok 'PROXY 2: from' hops '203.0.113.8:4711 ' "$v2"
 	ok 'PROXY LOCAL: from' hops 127.0.0.1: "$loc"
@@ -488,6 +476,33 @@ sockets_() {
 	stop server KILL
 	ok 'a stale socket is left' [ -S "$T/sock" ]
 	ok 'and replaced' unix --trusted unix
+	# on a BSD a full queue refuses connections, as this one does
+	rm "$T/sock"
+	perl -MSocket=:all -e 'socket my $l, PF_UNIX, SOCK_STREAM, 0;
+	    bind $l, pack_sockaddr_un(shift) or die' "$T/sock"
+	ok 'the socket of a server that lives is not stale' refuses 1 \
+	    "cannot listen on unix:$T/sock: Address already in use" \
+	    --listen "unix:$T/sock"
+	ok 'and is still there' [ -S "$T/sock" ]
+	stop server KILL
+	ok 'when it has ended, it is' unix --trusted unix
+	start full perl -MSocket=:all -e 'my ($ok, $l, $s, @all) = 1;
+	    my $at = pack_sockaddr_un(shift);
+	    socket $l, PF_UNIX, SOCK_STREAM, 0;
+	    bind $l, $at or die;
+	    listen $l, 1;
+	    while ($ok) {
+		socket $s, PF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0;
+		$ok = connect $s, $at;
+		push @all, $s;
+		undef $s if $ok;
+	    }
+	    $| = 1; print "full: $!\n"; sleep 60' "$T/full"
+	ok 'a queue is full' wait_log full 'full: Resource temporarily'
+	ok 'that socket is not stale' refuses 1 \
+	    "cannot listen on unix:$T/full: " --listen "unix:$T/full"
+	ok 'and is still there' [ -S "$T/full" ]
+	stop full
 	ok 'from a Unix socket that is trusted' unix_from 203.0.113.7 \
 	    "${xff}203.0.113.7\\r\\n"
 	stop server
@@ -519,15 +534,15 @@ usage() {
 	ok 'a path of 108 characters' refuses 2 'at most 107' \
 	    --listen "unix:$long"
 	for text in "$T/sock" unix: tcp:1 ''; do
-		ok "--listen '$text'" refuses 2 'wants unix:PATH' \
+		ok "--listen '$text'" refuses 2 'needs unix:PATH' \
 		    --listen "$text"
 	done
 	for text in x 10.0.0.0/33 10.0.0.1:1 :: /8 UNIX ''; do
 		[ "$text" = :: ] ||
-		    ok "--trusted '$text'" refuses 2 '--trusted wants' \
+		    ok "--trusted '$text'" refuses 2 '--trusted needs' \
 		    --trusted "$text"
 	done
-	ok '--proxy-protocol alone' refuses 2 'wants --trusted' \
+	ok '--proxy-protocol alone' refuses 2 'needs --trusted' \
 	    --proxy-protocol
 	set --
 	while [ $# -lt 34 ]; do

@@ -88,7 +88,7 @@ ok 'every environment variable stands in mssh(1)' variables
 
 # strings NAME FILE: the strings of an array NAME[...] = { "a", "b" };
 strings() {
-	sed -n "/[* ]$1\\[[A-Z_]*\\] =/,/;/p" "$2" | grep -oE '"[^"]*"' | tr -d '"'
+	sed -n "/[* ]$1[][A-Z0-9_]* =/,/;/p" "$2" | grep -oE '"[^"]*"' | tr -d '"'
 }
 
 exit_codes() {
@@ -160,25 +160,25 @@ deadlines() {
 	done <<-'END'
 	FRONT:header of the PROXY protocol
 	HEAD:head of a request
-	UPGRADE:peer waits for 101
-	TUNNEL:peer waits for a proxy
-	SOCKS:peer waits for a proxy
+	ANSWER_MAX:peer waits for 101
+	ANSWER_MAX:peer waits for a proxy
 	HELLO:hello
 	PROOF:proof of a key
-	DIAL:agent dials its server
-	GREET:agent waits for OK
+	CONNECT_MAX:agent dials its server
+	REGISTERING:agent waits for OK
 	PING_EVERY:PING interval
 	PINGED:agent waits for PONG
-	PARKED:server hears nothing from an agent
+	PARKED:server receives nothing from an agent
 	CALL_ACK:GO acknowledged
 	CALL_MAX:GO answered
-	CLAIM:takeover, version 2
-	ASK:client waits for an answer
+	PROBED:holder answers PING
+	HOLD_MS:node held with nothing parked
+	CLIENT_MAX:client waits for an answer
 	LOST_MS:client waits for a busy node
-	LOST_MS:client waits for a node lost without a word
+	LOST_MS:client waits for a node lost silently
 	LEFT_MS:client waits for a node that closed
 	START_MS:client waits after the server's start
-	SPEAK:silent client's first byte
+	AWAIT_CLIENT:silent client's first byte
 	LINGER:discard after a refusal
 	END
 	return "$status"
@@ -231,6 +231,29 @@ links() {
 	return "$status"
 }
 ok 'what README names is there' links
+
+bench_links() {
+	grep -oE '\]\([^)]*\)' t/bench/README.md |
+	    sed 's/^](//; s/)$//' >"$T/links"
+	[ -s "$T/links" ] || return 1
+	while read -r f; do
+		[ -e "t/bench/$f" ] || { echo "$f is not there"; return 1; }
+	done <"$T/links"
+}
+ok 'what t/bench/README.md names is there' bench_links
+
+# at_most N FILE: true if FILE has no more words.
+at_most() {
+	n=$(wc -w <"$2") && echo "$2: $((n)) words" && [ "$n" -le "$1" ]
+}
+ok 'README is short' at_most 1500 README.md
+ok 'mssh(1) is not long' at_most 6500 man/mssh.1
+
+plain() {
+	! grep -rniE 'whoever|is no |stranger|makes room|stands in|who came by' \
+	    README.md t/bench/README.md man systemd
+}
+ok 'the documents are plain English' plain
 
 targets() {
 	fenced sh | grep -oE '(^|&& )(sudo )?make [a-z]+' |

@@ -26,8 +26,8 @@ ok 'every function that the model names is one of mssh.c' functions
 phases() {
 	sed -n '/^enum phase_id/,/^};/p' mssh.c | tr ',' '\n' |
 	    sed -n '/\* server/,/\* agent/p; /\* all/,$p' |
-	    sed -n 's/^[^A-Z]*\([A-Z][A-Z]*\)$/\1/p' >"$T/ids"
-	sed -n 's/^	\[\([A-Z]*\)\] = { "[a-z]*", on_.*/\1/p' mssh.c |
+	    sed -n 's/^[^A-Z]*\([A-Z_][A-Z_]*\)$/\1/p' >"$T/ids"
+	sed -n 's/^	\[\([A-Z_]*\)\] = { "[a-z ]*", on_.*/\1/p' mssh.c |
 	    grep -xF -f "$T/ids"
 }
 phases_known() {
@@ -107,10 +107,12 @@ while IFS=: read -r rule flags says what; do
 	ok "found: $what" broken "$rule" "$flags" "$says"
 done <<'END'
 PONG_AFTER_GO:-DONLY=4:assertion violated:a PING read after GO is answered
-DEAF_CLAIM:-DONLY=2:assertion violated:a claim wins though the holder answered
+PUSH_OUT:-DONLY=2:assertion violated:an agent is parked beside another run
+DEAF_PROBE:-DONLY=2:assertion violated:a holder that answered is dropped
 EAT_COPY:-DONLY=4:assertion violated:the copy is taken from the client at GO
 PARK_AGAIN:-DONLY=4:assertion violated:who was called in vain is parked again
 ANY_PROOF:-DONLY=3:assertion violated:a wrong proof is good enough
+CALLED_STAYS:-DONLY=5:assertion violated:a key that is removed after GO
 NO_DEADLINE:-DLIVE:invalid end state:a client may wait for ever
 END
 finish

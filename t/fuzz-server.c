@@ -51,6 +51,7 @@ static struct guest {
 	int dead;			/* for TCP: it acknowledges nothing */
 	int key;			/* in secrets[], -1: none */
 	int proved;			/* that it has it */
+	int begun;			/* its session */
 	int refused;			/* its front's words are no good */
 	int web;			/* HTTP, no 101 yet */
 	size_t nfront;			/* bytes of its front, still to send */
@@ -144,19 +145,16 @@ silent(int fd)
 static int
 memory_fails(void)
 {
-	return no_memory_in && !--no_memory_in;
+	if (!no_memory_in || --no_memory_in)
+		return 0;
+	errno = ENOMEM;
+	return 1;
 }
 
 static void *
 seen_calloc(size_t n, size_t size)
 {
 	return memory_fails() ? NULL : calloc(n, size);
-}
-
-static void *
-seen_realloc(void *p, size_t size)
-{
-	return memory_fails() ? NULL : realloc(p, size);
 }
 
 static int
@@ -189,12 +187,11 @@ seen_close(struct io *io)
 }
 
 /* No message is written, as nobody reads them. */
-#define poll(fds, n, ms) ((void)(fds), 0)
+#define poll(...) 0
 #define proc_raise() 1024
 #define reactor_signal(sig, fn) ((void)(fn))
-#define signal(sig, fn)
+#define signal(sig, fn) ((void)(fn), SIG_IGN)
 #define calloc seen_calloc
-#define realloc seen_realloc
 #define io_add seen_add
 #define io_close seen_close
 #define net_silent silent
@@ -205,7 +202,6 @@ int mssh_main(int, char *[]);
 #undef poll
 #undef io_close
 #undef io_add
-#undef realloc
 #undef calloc
 
 /* What is below finds nothing new by being followed. */
@@ -218,6 +214,9 @@ static unsigned char born[sizeof cfg];	/* cfg before any option */
 static FILE *keys_file;
 static struct io driver;
 static int calm, gone;			/* turns, at the end */
+
+static struct node *known[2 * GUESTS];
+static int nknown;
 
 /* the input */
 
@@ -285,7 +284,7 @@ come(void)
 	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) == 0);
 	g->fd = s[0];
 	g->theirs = s[1];
-	g->shut = g->dead = g->proved = g->web = 0;
+	g->shut = g->dead = g->proved = g->begun = g->web = 0;
 	g->refused = cfg.proxied;
 	address(nguests, (struct sockaddr *)&ss, &len);
 	peer_set(&p, &ss);
@@ -406,7 +405,7 @@ proxy_header(int i, unsigned how, char *b, size_t *n, unsigned char ip[16])
 		"PROXY UNKNOWN\r\n", "PROXY TCP4 198.51.100.1\r\n" };
 	static const unsigned char kinds[] = { 0x11, 0x21, 0x00 };
 	const int v6 = how == 2 || how == 5;
-	struct origin o;
+	struct peer o;
 
 	memset(b, 0, 80);
 	assert(!origin_parse("198.51.100.1", 12, &o));
@@ -433,21 +432,17 @@ http_head(int i, unsigned how, char *b, size_t *n, unsigned char ip[16])
 {
 	const char *path = how == 6 ? "/healthz" : "/x";
 	char p[8], f[160] = "";
-	struct origin o;
+	struct peer o;
 
 	assert(!origin_parse("203.0.113.1", 11, &o));
 	snprintf(p, sizeof p, "%d", 1 + i);
 	if (how == 3)
 		assert(!origin_parse("2001:db8:1::1", 13, &o));
 	memcpy(ip, o.ip, 16);
-	if (how == 3 || how == 5)
-		snprintf(f, sizeof f, "Forwarded: for=6.6.6.6, for=\"[2001:db8:"
-		    "1::1]:%s\";host=\",for=6.6.6.6:1;\"\r\n", p);
-	if (how == 4)
-		snprintf(f, sizeof f, "Forwarded: for=\"203.0.113.1\"\r\n");
-	if (how == 2 || how == 4 || how == 5 || how == 7)
-		snprintf(f + strlen(f), sizeof f - strlen(f), "X-Forwarded-For:"
-		    " %s203.0.113.1:%s\r\n", how == 7 ? "6.6.6.6:9, " : "", p);
+	if (how > 1 && how != 6)
+		snprintf(f, sizeof f, "X-Forwarded-For: %s%s:%s\r\n",
+		    how == 5 || how == 7 ? "6.6.6.6:9, " : "", how == 3 ?
+		    "[2001:db8:1::1]" : "203.0.113.1", p);
 	*n = sprintf(b, "GET %s HTTP/1.1\r\nHost: x\r\n%s%s\r\n", path, f,
 	    how == 6 ? "" : "Connection: Upgrade\r\nUpgrade: mssh\r\n");
 	return how > 1 && how != 6;
@@ -456,12 +451,7 @@ http_head(int i, unsigned how, char *b, size_t *n, unsigned char ip[16])
 static int
 is_trusted(const unsigned char ip[16])
 {
-	int i;
-
-	for (i = 0; i < cfg.ntrusted; i++)
-		if (net_has(&cfg.trusted[i], ip))
-			return 1;
-	return 0;
+	return net_has(cfg.trusted, cfg.ntrusted, ip);
 }
 
 /* how: 0 to 2 PROXY, 3 to 5 HTTP, 6 in two.  1: all of it was sent. */
@@ -484,10 +474,8 @@ put_front(struct guest *g, unsigned how)
 	}
 	if (http) {
 		if (http_head(number(g), http, b + n, &k, ip) && !g->refused &&
-		    is_trusted(g->from)) {
-			g->refused = http == 5;
+		    is_trusted(g->from))
 			memcpy(g->from, ip, sizeof ip);
-		}
 		g->refused |= http == 6;
 		g->web = http != 6;
 	}
@@ -639,38 +627,54 @@ conn_of(int i)
 static void
 check_conn(const struct conn *c)
 {
-	int session = c->phase == CALLED || c->phase == PAIRED ||
+	int session = c->phase == GO_SENT || c->phase == PAIRED ||
 	    c->phase == RELAY;
 
 	assert(c->phase > BIRTH && (c->phase <= PAIRED || c->phase == RELAY));
 	assert(c->io.added && c->io.fd >= 0);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
-	    (c->version == 1 && (c->phase == PARKED || c->phase == CLAIM)));
-	assert((c->in == &strangers) == (c->phase == FRONT ||
-	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF));
-	assert(c->phase != FRONT || (cfg.proxied && !c->layer));
-	assert(c->phase != HEAD || !c->layer);
-	if (c->in == &strangers)
-		assert(startups[c->copied] && c->copied == door_of(&c->peer));
+	    (c->version == 1 && is_parked(c->phase)));
+	assert((c->in == &evictable) == (c->phase == FRONT ||
+	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF ||
+	    c->phase == LINGER));
+	assert((c->in == &pending) == (c->phase == AWAIT_CLIENT ||
+	    c->phase == PAIRED));
+	assert(c->phase != FRONT || (cfg.proxied && !c->web));
+	assert(c->phase != HEAD || !c->web);
+	if (c->in == &evictable && c->phase != LINGER)
+		assert(startups[c->s.source] && c->s.source ==
+		    (is_front(&c->peer) || is_unix(&c->peer) ? SOURCES :
+		    siphash(hash_key, c->peer.ip, is_ipv4(&c->peer) ? 16 : 8) %
+		    SOURCES));
 	else if (c->phase != LINGER)
 		assert(!memcmp(c->peer.ip, guests[c->peer.port - 1].from, 16));
-	assert(!c->agent || c->phase == PARKED || c->phase == CALLED ||
+	assert(!c->agent || is_parked(c->phase) || c->phase == GO_SENT ||
 	    c->phase == RELAY || c->phase == LINGER);
-	assert(session == (c->half && c->half->to));
+	assert(session == (c->end && c->end->to));
 	if (session) {
-		assert(c->half->to == c->half->from);
-		assert(c->half->to->half->to == c);
-		assert(c->node && c->half->to->node == c->node);
-		assert(c->agent != c->half->to->agent);
+		assert(c->end->to->end->to == c);
+		assert(c->node && c->end->to->node == c->node);
+		assert(c->agent != c->end->to->agent);
 	}
-	if (c->phase == PARKED)
+	if (is_parked(c->phase))
 		assert(c->in == &c->node->u.parked && c->agent);
 	if (c->phase == WAITING)
-		assert(c->in == &c->node->queue->waiting);
-	if (c->phase == CLAIM)
-		assert(c->in == &c->node->queue->claims);
+		assert(c->in == &c->node->waiting);
 	if (c->in == &live)
 		assert(c->phase == RELAY && !c->agent);
+}
+
+/* No session begins by a key that is gone: keys go between two checks only
+ * where a step of ours says so, after the first of them. */
+static void
+check_begun(const struct conn *c)
+{
+	struct guest *g = &guests[c->peer.port - 1];
+
+	if (c->phase != RELAY || g->begun)
+		return;
+	g->begun = 1;
+	assert(!is_revoked(c));
 }
 
 static void
@@ -698,60 +702,100 @@ check_node(const struct node *n)
 			quiet += c->silent;
 		}
 	assert(n->refs == refs && n->agents == agents && n->silent == quiet);
-	assert(n->tokens >= 0);
+	assert(n->due - reactor_now() / SILENT_EVERY <= SILENT_BURST);
 	if (refs)
 		check_list(&n->u.parked);
 	else
-		assert(halting || (n->seen && n->queue == &nobody));
-	check_list(&n->queue->waiting);
-	check_list(&n->queue->claims);
-	assert(!n->queue->waiting.n || !n->u.parked.n || halting);
+		assert(halting || (n->seen && !n->waiting.n));
+	check_list(&n->waiting);
+	assert(!n->waiting.n || !n->u.parked.n || halting);
+}
+
+/* All nodes: somebody is there, or they are remembered.  The table is walked
+ * only where a server that stops has left others. */
+static void
+find_nodes(void)
+{
+	struct node *n;
+	struct conn *c;
+	size_t b;
+	int i, j;
+
+	nknown = 0;
+	for (i = 0; i < nwatched; i++) {
+		if (!(c = conn_of(i)) || !c->node)
+			continue;
+		for (j = 0; j < nknown && known[j] != c->node; j++)
+			;
+		if (j == nknown)
+			known[nknown++] = c->node;
+	}
+	for (n = newest; n; n = n->u.off[1]) {
+		assert(nknown < (int)LEN(known));
+		known[nknown++] = n;
+	}
+	if ((size_t)nknown == nnodes)
+		return;
+	assert(halting);
+	nknown = 0;
+	for (b = 0; b < CHAINS; b++)
+		for (n = table[b]; n; n = n->chain)
+			known[nknown++] = n;
 }
 
 static void
 check_key(const struct key *k)
 {
-	int i, held = 0, clients = 0;
+	int i, held = 0, clients = 0, refs = 0;
 	struct conn *c;
 
+	for (i = 0; i < nknown; i++)
+		refs += known[i]->key == k;
 	for (i = 0; i < nwatched; i++)
 		if ((c = conn_of(i))) {
-			held += c->phase == PARKED && c->node->key == k;
-			clients += c->half && c->half->key == k;
+			held += is_parked(c->phase) && c->node->key == k;
+			clients += !c->agent && c->end &&
+			    c->end->key == k;
+			refs += (c->end && c->end->key == k) +
+			    (c->end && c->end->proof &&
+			    c->end->proof->key == k);
 		}
-	assert(k->parked == held && k->clients == clients);
+	assert(k->parked == held && k->clients == clients && k->refs == refs);
+	assert(!k->gone && !k->read);
 }
 
 static void
 check(void)
 {
-	int i, n[RELAY + 1] = { 0 }, all = 0, sum = 0, fronts = 0;
-	struct node *p;
+	int i, n[RELAY + 1] = { 0 }, all = 0, fronts = 0;
+	const struct key *k;
 	struct conn *c;
-	struct key *k;
 	size_t b;
 
 	for (i = 0; i < nwatched; i++)
 		if ((c = conn_of(i))) {
 			check_conn(c);
-			fronts += c->in == &strangers && c->copied == SOURCES;
+			check_begun(c);
+			fronts += c->in == &evictable &&
+			    c->phase != LINGER && c->s.source == SOURCES;
 			n[c->phase]++;
 			all++;
 		}
 	assert(nconns == all && nwaiting == n[WAITING]);
-	assert(strangers.n == n[FRONT] + n[HELLO] + n[HEAD] + n[PROOF]);
+	assert(evictable.n == n[FRONT] + n[HELLO] + n[HEAD] + n[PROOF] +
+	    n[LINGER] && pending.n == n[AWAIT_CLIENT] + n[PAIRED]);
 	assert(startups[SOURCES] == fronts);
-	assert(2 * live.n == n[RELAY] && n[CALLED] == n[PAIRED]);
-	check_list(&strangers);
+	assert(2 * live.n == n[RELAY] && n[GO_SENT] == n[PAIRED]);
+	check_list(&evictable);
+	check_list(&pending);
 	check_list(&live);
-	for (b = 0; b < buckets; b++)
-		for (p = table[b]; p; p = p->chain, sum++)
-			check_node(p);
-	assert(nnodes == (size_t)sum && nseen <= sum);
-	for (b = 0; b < nkeys; b++)
-		check_key(keys[b]);
-	for (k = removed; k; k = k->next)
-		check_key(k);
+	find_nodes();
+	for (i = 0; i < nknown; i++)
+		check_node(known[i]);
+	assert(nnodes == (size_t)nknown && nseen <= nknown);
+	for (b = 0; b < LEN(keys); b++)
+		for (k = keys[b]; k; k = k->chain)
+			check_key(k);
 }
 
 /* what the guests got */
@@ -782,7 +826,7 @@ agrees(const struct guest *g, size_t off, const unsigned char *b, size_t n,
 }
 
 /* Does b come from agent a, once it was ready?  One of version 1 is that when
- * it is parked; what it says before, while it claims a node, is ignored. */
+ * it is parked. */
 static int
 from_agent(const struct guest *a, const unsigned char *b, size_t n, int whole)
 {
@@ -795,11 +839,11 @@ from_agent(const struct guest *a, const unsigned char *b, size_t n, int whole)
 	if (hello_of(a, &h) < 0 || h.role != R_AGENT)
 		return 0;
 	off = behind(a->sent, a->nsent, cfg.keys ? 2 : 1);
-	if (h.version == 1 && agrees(a, off, b, n, whole))
-		return 1;
+	if (h.version == 1)
+		return agrees(a, off, b, n, whole);
 	for (was = off; (r = line_take((const char *)a->sent + was,
 	    a->nsent - was, line)) > 0; was += r)
-		if ((h.version == 1 || reply_parse(line, &text) == C_OK) &&
+		if (reply_parse(line, &text) == C_OK &&
 		    agrees(a, was + r, b, n, whole))
 			return 1;
 	return 0;
@@ -820,7 +864,7 @@ static struct guest *
 caller(const char *line)
 {
 	char w[LINE_LEN];
-	struct origin o;
+	struct peer o;
 	long port;
 
 	assert(word_get(line, "from", w, sizeof w) > 0 && strrchr(w, ':'));
@@ -957,7 +1001,8 @@ show(void)
 #endif
 }
 
-/* Everything arrives where both sides of a session are well. */
+/* Everything arrives where both sides of a session are well: not at a guest
+ * whose log is full, as it reads no more. */
 static void
 check_sessions(void)
 {
@@ -971,16 +1016,16 @@ check_sessions(void)
 		if (!c || c->phase != RELAY)
 			continue;
 		g = &guests[c->peer.port - 1];
-		p = &guests[c->half->to->peer.port - 1];
+		p = &guests[c->end->to->peer.port - 1];
 		if (g->fd >= 0 && p->fd >= 0 && !g->shut && !p->shut)
-			check_guest(g, 1);
+			check_guest(g, g->ngot < LOG);
 	}
 }
 
 /* the program */
 
 static void
-step(unsigned what, unsigned with)
+take_step(unsigned what, unsigned with)
 {
 	static const int times[] = { 1, 100, 200, 1000, 2000, 3000, 5000,
 	    10000, 20000, 60001 };
@@ -1045,11 +1090,12 @@ step(unsigned what, unsigned with)
 			break;
 		}
 		keys_write(how);
-		on_reload(SIGHUP);
+		if (cfg.keys)
+			on_reload();
 		break;
 	default:
 		if (how == 15)
-			on_term(SIGTERM);
+			on_term();
 		else
 			hire(how);
 	}
@@ -1093,13 +1139,13 @@ on_step(struct io *io)
 	io_again(io);
 	if (!left) {
 		if (the_end())
-			on_term(SIGTERM);
+			on_term();
 		return;
 	}
 	do {
 		what = next_byte();
 		with = next_byte();
-		step(what & 15, with);
+		take_step(what & 15, with);
 	} while (what & 128 && left);
 }
 
@@ -1119,33 +1165,29 @@ prepare(unsigned how)
 	nobody_yet.npending = 0;
 	if (how & 1) {			/* limits that can be reached */
 		cfg.startups = 4;
-		cfg.source_startups = 3;
 		cfg.connections = 8;
-		cfg.parked = 2;
-		cfg.waiting = 1;
 		cfg.sessions = 1;
-		cfg.key_parked = 2;
-		cfg.key_sessions = 2;
 	}
 	cfg.strict = how >> 1 & 1;
 	cfg.drain = how & 4 ? 20 : 0;
 	cfg.verbose = how == 8;		/* it is slow */
-	daemon_start();
+	daemon_start(on_term);
+	if (how & 1) {
+		caps.source_startups = 3;
+		caps.waiting = caps.key_parked = caps.key_sessions = 2;
+	}
 	if (how & 16) {
 		static char path[32];
-		char why[PATH_MAX + 200];
 
 		keys_write(how >> 5);
 		snprintf(path, sizeof path, "/proc/self/fd/%d",
 		    fileno(keys_file));
 		cfg.keys = keys_name = path;
-		keys_load(why, sizeof why);
+		keys_load();
 	}
-	on_beat(&beat);
-	io_init(&listeners[0]);
+	on_housekeeping(&housekeeping);
 	nlisten = 1;
 	assert(io_add(&listeners[0], -1, on_listen) == 0);
-	io_init(&driver);
 	assert(io_add(&driver, -1, on_step) == 0);
 }
 
@@ -1153,18 +1195,16 @@ static void
 forget_nodes(void)
 {
 	struct node *n;
-	size_t b;
+	int i;
 
-	for (b = 0; b < buckets; b++)
-		while ((n = table[b])) {
-			assert(!n->refs && !n->agents && !n->silent);
-			unremember(n);
-			node_free(n);
-		}
+	find_nodes();
+	for (i = 0; i < nknown; i++) {
+		n = known[i];
+		assert(!n->refs && !n->agents && !n->silent);
+		unremember(n);
+		node_free(n);
+	}
 	assert(!nnodes && !nseen && !newest);
-	free(table);
-	table = NULL;
-	buckets = mask = 0;
 }
 
 static void
@@ -1173,22 +1213,16 @@ forget_keys(void)
 	struct key *k;
 	size_t i;
 
-	for (i = 0; i < nkeys; i++)
-		assert(!keys[i]->parked && !keys[i]->clients);
-	keys_free(keys, nkeys);
-	keys = NULL;
-	nkeys = 0;
-	while ((k = removed)) {
-		assert(!k->parked && !k->clients);
-		removed = k->next;
-		free(k);
-	}
+	for (i = 0; i < LEN(keys); i++)
+		for (k = keys[i]; k; k = k->chain)
+			assert(!k->parked && !k->clients && !k->refs);
+	keys_settle(1);
 }
 
 static void
 clean_up(void)
 {
-	static const uint16_t none[SOURCES + 1];
+	static const int none[SOURCES + 1];
 	struct conn *c;
 	int i;
 
@@ -1208,18 +1242,18 @@ clean_up(void)
 			i++;
 	show();
 	check();
-	assert(!nconns && !nwaiting && !strangers.n && !live.n && !nlisten);
+	assert(!nconns && !nwaiting && !evictable.n && !live.n && !nlisten);
 	assert(!memcmp(startups, none, sizeof none));
 	for (i = 0; i < nguests; i++)
 		check_guest(&guests[i], 0);
 	forget_nodes();
 	forget_keys();
-	io_del(&beat);
+	io_del(&housekeeping);
 	io_del(&drained);
 	io_del(&driver);
 	nwatched = 0;
-	for (i = 0; i < (int)LEN(noises); i++)
-		noises[i].said = noises[i].more = 0;
+	for (i = 0; i < (int)LEN(limited); i++)
+		limited[i].n = 0;
 }
 
 int LLVMFuzzerInitialize(int *, char ***);
@@ -1247,6 +1281,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 		b64_write(secrets[i].key, spelled[i]);
 	}
 	keys_file = tmpfile();
+	proc_start();
 	if (!keys_file || reactor_open() < 0)
 		abort();
 	return 0;

@@ -67,10 +67,10 @@ line_prefix(const char *b, size_t k, int whole, const char *line)
 static void
 fuzz_line(const char *b, size_t n, unsigned knob)
 {
-	char *line = malloc(LINE_LEN);
+	char *line = copy("", 0, LINE_LEN);
 	int got = line_take(b, n, line), i;
 
-	assert(line && got >= -1 && got <= (int)n && got <= LINE_LEN);
+	assert(got >= -1 && got <= (int)n && got <= LINE_LEN);
 	assert(got || n < LINE_LEN);
 	assert(!got || memchr(b, '\n', n) || got < 0);
 	line_prefix(b, size_of(knob, n), got, line);
@@ -115,8 +115,8 @@ fuzz_next(char *line, size_t n, unsigned knob)
 
 	assert(w);
 	do {
-		at = s + strspn(s, " ");
-		was = strcspn(at, " ");
+		at = s + strspn(s, BLANKS);
+		was = strcspn(at, BLANKS);
 		r = word_next(&s, w, size);
 		assert(s == at + was && s <= line + n);
 		if (was >= size) {
@@ -124,7 +124,7 @@ fuzz_next(char *line, size_t n, unsigned knob)
 			continue;
 		}
 		assert((size_t)r == was && strlen(w) == was);
-		assert(!memcmp(w, at, was) && !strchr(w, ' '));
+		assert(!memcmp(w, at, was) && !strpbrk(w, BLANKS));
 		len += was;
 	} while (r);
 	assert(!*s && len <= n);
@@ -157,8 +157,9 @@ fuzz_get(char *line, size_t n, unsigned knob)
 		assert((size_t)r == len && strlen(w) == len &&
 		    !memcmp(w, p, len));
 	at = line + strspn(line, " ");
-	r = word_is(line, name);
-	assert(r == (strcspn(at, " ") == k && !memcmp(at, name, k)));
+	p = word_is(line, name);
+	assert(!!p == (strcspn(at, " ") == k && !memcmp(at, name, k)));
+	assert(!p || p == at + k + strspn(at + k, " "));
 	free(w);
 }
 
@@ -295,21 +296,23 @@ fuzz_addr(char *s, size_t n, unsigned knob)
 	static const char safe[] = "abcdefghijklmnopqrstuvwxyz"
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%";
 	char *host, *port, *out;
-	size_t size = 2 * knob + 1;
+	struct url u = { .scheme = S_TCP };
 
-	(void)n;
 	host = malloc(HOST_LEN + 1);
 	port = malloc(33);
-	if (!addr_split(s, host, port)) {
+	if (!host_split(s, n, host, port, PORT)) {
 		assert(*host && strlen(host) <= HOST_LEN && *host != '-');
 		assert(strspn(host, safe) == strlen(host));
 		assert(*port && strlen(port) <= 32 && *port != '-');
 		assert(strspn(port, safe) == strlen(port));
-		out = malloc(size);
-		host_name(knob & 1 ? "a.b" : "node", host, port, out, size);
-		assert(strlen(out) < size && !strpbrk(out, ":%"));
-		assert(size < 7 || out[knob & 1 ? 3 : 4] ==
-		    (knob & 1 ? '+' : '.'));
+		out = malloc(NAME_LEN);
+		memcpy(u.host, host, strlen(host));
+		memcpy(u.port, port, strlen(port));
+		host_name(knob & 1 ? "a.b" : "node", &u, knob & 2 ? "nc" : NULL,
+		    out);
+		assert(strlen(out) < NAME_LEN && has_suffix(out, ".mssh"));
+		assert(!strpbrk(out, ":% "));
+		assert(out[knob & 1 ? 3 : 4] == (knob & 1 ? '+' : '.'));
 		free(out);
 	}
 	free(host);
@@ -394,7 +397,7 @@ fuzz_secret(char *s, size_t n, unsigned knob)
 
 	(void)knob;
 	for (i = 0; i < n; i++)
-		ok = ok && is_node_char((unsigned char)s[i]);
+		ok = ok && strchr(NAME_CHARS, s[i]);
 	assert(key_name_ok(s) == ok);
 	if (secret_parse(s, &k, &why) < 0) {
 		assert(why && *why);
@@ -418,7 +421,7 @@ fuzz_right(char *line, size_t n, unsigned knob)
 		return;
 	}
 	if (!r.roles) {
-		line += strspn(line, " ");
+		line += strspn(line, BLANKS);
 		assert(!*line || *line == '#');
 		return;
 	}
@@ -470,12 +473,13 @@ fuzz_glob(char *list, size_t n, unsigned knob)
 	assert(all == hit);
 }
 
-/* In any two parts it is the same hash. */
+/* In any two parts it is the same hash; SipHash is it at any address. */
 static void
 fuzz_hash(const char *b, size_t n, unsigned knob)
 {
+	static const unsigned char key[16] = { 1 };
 	struct sha256 s;
-	unsigned char whole[MAC_LEN], parts[MAC_LEN];
+	unsigned char whole[MAC_LEN], parts[MAC_LEN], odd[132];
 	size_t k;
 
 	n = n > 130 ? 130 : n;
@@ -488,6 +492,10 @@ fuzz_hash(const char *b, size_t n, unsigned knob)
 	sha256_add(&s, b + k, n - k);
 	sha256_end(&s, parts);
 	assert(!mac_differs(whole, parts));
+	memcpy(odd + 1, b, n);
+	assert(siphash(key, b, n) == siphash(key, odd + 1, n));
+	odd[1 + k] ^= 1;
+	assert(k == n || siphash(key, b, n) != siphash(key, odd + 1, n));
 }
 
 /* Each part of a proof counts. */
@@ -505,6 +513,50 @@ fuzz_proof(char *s, size_t n, unsigned knob)
 	proof_mac(&k, label[knob & 1], knob & 2 ? R_CLIENT : R_AGENT, s, a, b,
 	    two);
 	assert(mac_differs(one, two) == (knob & 0xf3 ? 1 : 0));
+}
+
+/* Whoever knows the key gets a proof, whatever else is in the line; nobody else
+ * does.  Of two words with one name the first one counts. */
+static void
+fuzz_challenge(char *s, size_t n, unsigned knob)
+{
+	static const struct secret k = { "k", { 1 } };
+	struct hello h = { .version = 2, .role = knob & 1, .node = "web" };
+	unsigned char nonce[MAC_LEN], mac[MAC_LEN];
+	char *out = malloc(LINE_LEN), line[LINE_LEN], w[LINE_LEN];
+	char m[B64_LEN + 1];
+	int r, theirs;
+
+	assert(out);
+	s[n > 300 ? 300 : n] = '\0';
+	theirs = word_get(s, "nonce", w, sizeof w) >= 0 ||
+	    word_get(s, "mac", w, sizeof w) >= 0;
+	memset(nonce, knob, sizeof nonce);
+	proof_mac(&k, LABEL_SERVER, h.role, h.node, h.nonce, nonce, mac);
+	b64_write(nonce, w);
+	b64_write(mac, m);
+	snprintf(line, sizeof line, "%.300s nonce=%.43s mac=%s", s, w, m);
+	r = proof_answer(&k, &h, line, out);
+	assert(r == 0 || (r == -1 && theirs));
+	if (r == 0) {
+		assert(word_get(line, "nonce", w, B64_LEN + 1) == B64_LEN);
+		assert(!b64_parse(w, nonce));
+		r = line_take(out, strlen(out), line);
+		assert(r == (int)strlen(out));
+		assert(!strncmp(out, "PROOF mac=", 10));
+		proof_mac(&k, LABEL_PEER, h.role, h.node, h.nonce, nonce, mac);
+		b64_write(mac, m);
+		assert(!strcmp(line + 10, m));
+	}
+	/* not the key: no proof */
+	proof_mac(&k, LABEL_SERVER, h.role, h.node, h.nonce, nonce, mac);
+	mac[knob % MAC_LEN] ^= 1 << knob / MAC_LEN;
+	b64_write(nonce, w);
+	b64_write(mac, m);
+	snprintf(line, sizeof line, "nonce=%.43s mac=%s %.300s", w, m, s);
+	assert(proof_answer(&k, &h, line, out) == -1);
+	assert(theirs || proof_answer(&k, &h, s, out) == -1);
+	free(out);
 }
 
 static void
@@ -543,7 +595,7 @@ head_fields(const char *b, int used, const char *s)
 
 	while (field_next(&s, &f)) {
 		assert(f.name == at && f.name_len && f.value > f.name);
-		assert(f.name[f.name_len] == ':' && is_tchar(*f.name));
+		assert(f.name[f.name_len] == ':' && strchr(TCHARS, *f.name));
 		assert(f.value + f.len + 2 <= s && s[-1] == '\n');
 		assert(!memchr(f.name, '\r', f.value + f.len - f.name));
 		assert(!f.len || (!strchr(" \t", *f.value) &&
@@ -572,7 +624,7 @@ fuzz_head(const char *b, size_t n, unsigned knob)
 		assert(b[i] && (b[i] == '\r') == (b[i + 1 < r ? i + 1 : i] ==
 		    '\n' && b[i] != '\n'));
 		if (b[i] == '\n' && i + 2 < r)
-			assert(is_tchar((unsigned char)b[i + 1]) ||
+			assert(strchr(TCHARS, b[i + 1]) ||
 			    i + 3 == r);
 	}
 	head_prefix(b, r - 1, r);
@@ -616,6 +668,22 @@ mentions(const char *head, const char *end, const char *what)
 	return 0;
 }
 
+/* It fits, and says the status to whoever reads it. */
+static void
+check_answer(const struct request *q)
+{
+	char b[600];
+	size_t k = http_answer(q, b, sizeof b);
+	struct response r;
+	int head;
+
+	assert(k < sizeof b - 1 && k == strlen(b));
+	head = response_take(b, k, &r);
+	assert(head > 0 && r.status == q->status);
+	assert(r.mssh == (q->status == 101 || q->status == 426));
+	assert((head == (int)k) == (q->status == 101 || q->head));
+}
+
 static void
 fuzz_request(const char *b, size_t n, unsigned knob)
 {
@@ -636,6 +704,7 @@ fuzz_request(const char *b, size_t n, unsigned knob)
 	    q.status == 426 || q.status == 505);
 	assert(q.status < 400 || (q.why && *q.why));
 	assert(q.head == !memcmp(p, "HEAD ", 5));
+	check_answer(&q);
 	if (q.status == 101) {
 		assert(!memcmp(p, "GET ", 4) && !memcmp(q.fields - 11,
 		    " HTTP/1.", 8) && q.fields[-3] != '0');
@@ -649,6 +718,37 @@ fuzz_request(const char *b, size_t n, unsigned knob)
 	}
 	if (q.status == 200)
 		assert(!memcmp(p + 3 + q.head, " /healthz HTTP/1.", 17));
+	free(p);
+}
+
+/* Too little waits until it is late; what is decided stays so. */
+static void
+fuzz_web(const char *b, size_t n, unsigned knob)
+{
+	struct request q = { 0, 0, NULL, NULL }, two = q;
+	const char *why;
+	size_t k = size_of(knob, n);
+	char *p = copy(b, k, 0);
+	int late = knob & 1, r, part, whole = head_take(b, n, &why);
+
+	part = request_take(p, k, 0, &two);
+	r = request_take(b, n, late, &q);
+	assert(r == (whole > 0 ? whole : 0) && r <= (int)n);
+	if (r > 0)
+		assert(q.status && q.fields > b && q.fields <= b + r - 2);
+	else if (whole < 0)
+		assert(q.status == (whole == -2 ? 431 : 400));
+	else
+		assert(q.status == (late ? 408 : 0));
+	assert(q.status < 400 || (q.why && *q.why));
+	if (two.status)
+		assert(part == r && two.status == q.status &&
+		    two.head == q.head && (!r || two.fields - p ==
+		    q.fields - b));
+	else
+		assert(!part && (!r || k < (size_t)r));
+	if (q.status)
+		check_answer(&q);
 	free(p);
 }
 
@@ -684,10 +784,72 @@ fuzz_response(const char *b, size_t n, unsigned knob)
 	free(p);
 }
 
-static int
-is_ipv4(const unsigned char ip[16])
+/* It is the same peer as a socket has it, and when it is read again. */
+static void
+check_peer(const struct peer *p)
 {
-	return !memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+	struct sockaddr_storage ss = { 0 };
+	struct sockaddr_in *s4 = (struct sockaddr_in *)&ss;
+	struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;
+	char *b = malloc(PEER_LEN);
+	const char *s;
+	struct peer two;
+
+	assert(b);
+	s = peer_write(p, b);
+	assert(strlen(s) < PEER_LEN);
+	if (is_unix(p))
+		assert(!strcmp(s, "unix"));
+	else
+		assert(!origin_parse(s, strlen(s), &two) &&
+		    !memcmp(two.ip, p->ip, 16) && two.port == p->port);
+	if (is_ipv4(p)) {
+		ss.ss_family = AF_INET;
+		memcpy(&s4->sin_addr, p->ip + 12, 4);
+		s4->sin_port = htons(p->port);
+	} else if (!is_unix(p)) {
+		ss.ss_family = AF_INET6;
+		memcpy(&s6->sin6_addr, p->ip, 16);
+		s6->sin6_port = htons(p->port);
+	}
+	peer_set(&two, &ss);
+	assert(!memcmp(two.ip, p->ip, 16) && two.port == p->port);
+	free(b);
+}
+
+/* What of a client is understood is the same when it is written again. */
+static void
+fuzz_go(char *line, size_t n, unsigned knob)
+{
+	static const char *const words[] = { "id", "from", "key" };
+	char *key = malloc(KEY_LEN + 1), two[KEY_LEN + 1], b[PEER_LEN];
+	char again[200];
+	const char *from;
+	struct peer p, q;
+	uint64_t id, id2;
+
+	(void)n;
+	assert(key);
+	go_parse(line, &id, &p, key);
+	assert(!id || strstr(line, "id="));
+	assert(has_addr(&p) || !p.port);
+	assert(is_unix(&p) || strstr(line, "from="));
+	assert(!*key || (key_name_ok(key) && strstr(line, key)));
+	check_peer(&p);
+	from = peer_write(&p, b);
+	snprintf(again, sizeof again, "GO key=%s from=%s id=%llx", key, from,
+	    (unsigned long long)id);
+	go_parse(again, &id2, &q, two);
+	assert(id == id2 && !memcmp(p.ip, q.ip, 16) && p.port == q.port &&
+	    !strcmp(key, two));
+	/* one that is empty before all of them */
+	snprintf(again, sizeof again, "%s= key=%s from=%s id=%llx",
+	    words[knob % 3], key, from, (unsigned long long)id);
+	go_parse(again, &id2, &q, two);
+	assert(id2 == (knob % 3 == 0 ? 0 : id));
+	assert(is_unix(&q) == (knob % 3 == 1 || is_unix(&p)));
+	assert(!strcmp(two, knob % 3 == 2 ? "" : key));
+	free(key);
 }
 
 /* An address, or nothing is known; ADDR/BITS has what begins with it. */
@@ -695,14 +857,15 @@ static void
 fuzz_net(char *s, size_t n, unsigned knob)
 {
 	struct net net;
-	struct origin o;
+	struct peer o;
 	unsigned char ip[16];
 	char *p = copy(s, n, 0);
 	int bit, other, r;
 
 	r = origin_parse(p, n, &o);
-	assert(r == (o.known ? 0 : -1));
-	assert(o.known || !o.port);
+	assert(r == (has_addr(&o) ? 0 : -1));
+	assert(has_addr(&o) || !o.port);
+	check_peer(&o);
 	free(p);
 	if (net_parse(s, &net) < 0)
 		return;
@@ -710,11 +873,11 @@ fuzz_net(char *s, size_t n, unsigned knob)
 	assert(strspn(s, "0123456789abcdefABCDEF:./") == n);
 	memcpy(ip, net.ip, 16);
 	other = net.bits < 96;		/* nothing of IPv4 is in it */
-	assert(net_has(&net, ip) == !(other && is_ipv4(ip)));
+	assert(net_has(&net, 1, ip) == !(other && !memcmp(ip, ip_map, 12)));
 	bit = knob & 127;
 	ip[bit / 8] ^= 0x80 >> bit % 8;
-	assert(net_has(&net, ip) == (bit >= net.bits &&
-	    !(other && is_ipv4(ip))));
+	assert(net_has(&net, 1, ip) == (bit >= net.bits &&
+	    !(other && !memcmp(ip, ip_map, 12))));
 }
 
 /* Fields of a front: fronts are what begins with knob's bits.  Whoever comes
@@ -724,13 +887,13 @@ static void
 fuzz_origin(const char *b, size_t n, unsigned knob)
 {
 	static const char *const last[] = { "X-Forwarded-For: 192.0.2.77\r\n",
-	    "Forwarded: for=\"[2001:db8::77]:7\";host=\"a,b;c\"\r\n" };
+	    "X-Forwarded-For: [2001:db8::77]:7\r\n" };
 	struct net fronts[2];
-	struct origin o, two;
+	struct peer o, two;
 	const char *f, *end;
 	char *p = head_behind("GET / HTTP/1.1\r\n", b, n), *q;
 	char line[INET6_ADDRSTRLEN];
-	int r, nfronts = knob & 3, more = knob >> 2 & 1;
+	int nfronts = knob & 3, more = knob >> 2 & 1;
 	size_t k;
 
 	if (!p)
@@ -739,15 +902,12 @@ fuzz_origin(const char *b, size_t n, unsigned knob)
 	assert(net_parse("::1", &fronts[1]) == 0);
 	nfronts = nfronts > 2 ? 2 : nfronts;
 	f = p + 16;
-	r = head_origin(f, fronts, nfronts, &o);
-	assert(r == 0 || r == -1);
-	assert(r == 0 || !o.known);
+	head_origin(f, fronts, nfronts, &o);
 	for (end = f; *end != '\r'; end = strchr(end, '\n') + 1)
 		;
-	if (o.known)
-		assert(mentions(f - 1, end, "\nx-forwarded-for:") ||
-		    mentions(f - 1, end, "\nforwarded:"));
-	if (o.known && is_ipv4(o.ip) &&
+	if (has_addr(&o))
+		assert(mentions(f - 1, end, "\nx-forwarded-for:"));
+	if (has_addr(&o) && is_ipv4(&o) &&
 	    inet_ntop(AF_INET, o.ip + 12, line, sizeof line))
 		assert(mentions(f, end, line) || mentions(f, end, "::") ||
 		    mentions(f, end, ":ffff:"));
@@ -758,9 +918,9 @@ fuzz_origin(const char *b, size_t n, unsigned knob)
 	memcpy(q, f, end - f);
 	memcpy(q + (end - f), last[more], k);
 	memcpy(q + (end - f) + k, "\r\n", 2);
-	if (end - f + k + 2 + 16 <= HEAD_LEN &&
-	    head_origin(q, fronts, nfronts, &two) == 0)
-		assert(two.known && two.ip[0] == (more ? 0x20 : 0) &&
+	head_origin(q, fronts, nfronts, &two);
+	if (end - f + k + 2 + 16 <= HEAD_LEN)
+		assert(two.ip[0] == (more ? 0x20 : 0) &&
 		    two.ip[15] == (more ? 0x77 : 77));
 	free(q);
 	free(p);
@@ -772,7 +932,7 @@ fuzz_proxy(const char *b, size_t n, unsigned knob)
 {
 	static const char sig[] = "\r\n\r\n\0\r\nQUIT\n\x21";
 	size_t k;
-	struct origin o;
+	struct peer o;
 	char *all = malloc(n + 13), *p;
 	int r, part;
 
@@ -785,8 +945,7 @@ fuzz_proxy(const char *b, size_t n, unsigned knob)
 	r = proxy_take(p, n, &o);
 	free(p);
 	assert(r >= -1 && r <= (int)n && r <= HEAD_LEN);
-	assert(r > 0 || !o.known);
-	assert(o.known || !o.port);
+	assert(r > 0 || is_unix(&o));
 	k = size_of(knob, n);
 	p = copy(all, k, 0);
 	part = proxy_take(p, k, &o);
@@ -802,7 +961,7 @@ fuzz_proxy(const char *b, size_t n, unsigned knob)
 		assert(r >= 16 && !memcmp(all, sig, 12));
 	if (r > 0) {
 		p = copy(all, r - 1, 0);
-		assert(!proxy_take(p, r - 1, &o) && !o.known);
+		assert(!proxy_take(p, r - 1, &o) && is_unix(&o));
 		free(p);
 	}
 	free(all);
@@ -816,9 +975,93 @@ check_host(const char *host, const char *port)
 	assert(*host && *host != '-' && strlen(host) <= HOST_LEN);
 	assert(*port && *port != '-' && strlen(port) <= 32);
 	for (p = host; *p; p++)
-		assert(is_node_char(*p) || *p == ':' || *p == '%');
+		assert(strchr(NAME_CHARS ":%", *p));
 	for (p = port; *p; p++)
 		assert(is_alnum(*p) || *p == '-');
+}
+
+/* Its normal form is the same server. */
+static void
+check_url(const struct url *u)
+{
+	char a[URL_LEN], b[URL_LEN], name[HOST_LEN + 1];
+	struct url two;
+
+	if (u->scheme == S_TCP && says(u->host, strlen(u->host), "unix"))
+		return;			/* "unix:8443" is another thing */
+	assert(url_parse(url_str(u, a, sizeof a), &two) == 0);
+	assert(!strcmp(a, url_str(&two, b, sizeof b)) &&
+	    u->scheme == two.scheme && !strcmp(u->host, two.host));
+	tls_name(u, name);
+	assert(!strncmp(name, u->host, strlen(name)) &&
+	    strlen(u->host) - strlen(name) <= 1);
+}
+
+/* No byte that may be of a password is shown. */
+static void
+check_mask(const char *s, size_t size)
+{
+	char *out = malloc(size + 1), *p = out;
+	const char *at = strrchr(s, '@');
+
+	assert(out);
+	url_mask(s, out, size + 1);
+	assert(strlen(out) <= size);
+	if (at && strchr(s, ':') && size > 4 * strlen(s) + 8) {
+		p += strspn(p, NAME_CHARS "+");
+		p = p > out && !strncmp(p, "://", 3) ? p + 3 : out;
+		assert(!strncmp(p, "***@", 4) && !strchr(p + 4, '@'));
+	}
+	for (p = out; *p; p++)
+		assert(*p >= ' ' && *p <= '~');
+	free(out);
+}
+
+/* NULL is the last; nothing that a host may be is taken for an option. */
+static void
+check_args(const char *host, unsigned knob)
+{
+	char **argv = malloc(TLS_ARGS * sizeof *argv);
+	unsigned char ip[16];
+	int n, hosts = 0;
+
+	assert(argv);
+	tls_args(argv, "/s", host, knob & 1, knob & 2 ? "ca" : NULL,
+	    knob & 4 ? "cert" : NULL, knob & 8 ? "key" : NULL);
+	for (n = 0; argv[n]; n++)
+		if (argv[n] == host) {
+			assert(n && *argv[n - 1] == '-');
+			hosts++;
+		}
+	assert(hosts == (ip_parse(host, ip) < 0 ? 2 : 1));
+	assert(n < TLS_ARGS && n == 12 + hosts + (knob & 1 ? 2 : 0) +
+	    (knob & 2 ? 2 : 0) + (knob & 4 ? 6 : 0));
+	free(argv);
+}
+
+/* What a proxy is told: one head, or as many bytes as it says. */
+static void
+check_requests(const struct proxy *x)
+{
+	static const unsigned char ip[4] = { 1, 2, 3, 4 };
+	size_t u = strlen(x->user), p = strlen(x->pass), n;
+	const char *why;
+	struct url to;
+	char b[1500];
+	unsigned char *o = (unsigned char *)b;
+
+	assert(url_parse("https://server.test/x", &to) == 0);
+	memcpy(to.host, x->host, sizeof to.host);
+	n = connect_request(&to, x, b, sizeof b);
+	assert(head_take(b, n, &why) == (int)n);
+	assert(!!strstr(b, "\r\nProxy-Authorization: ") == !!u);
+	n = upgrade_request(&to, "1", b, sizeof b);
+	assert(head_take(b, n, &why) == (int)n);
+	assert(socks_hello(x, o) == (u ? 4 : 3) && b[1] == (u ? 2 : 1));
+	assert(socks_auth(x, o) == 3 + u + p && o[1] == u && o[2 + u] == p);
+	assert(socks4_connect(x, x->host, 1, ip, o) == 9 + u);
+	n = socks4_connect(x, x->host, 1, NULL, o);
+	assert(n == 10 + u + strlen(x->host) && !b[n - 1] && !b[8 + u]);
 }
 
 /* Where a server is, and the ways there: nothing in them ends a line or means
@@ -843,9 +1086,15 @@ fuzz_url(char *s, size_t n, unsigned knob)
 		if (command_expand(s, "h.x", "1", out, k) == 0)
 			assert(strlen(out) < k);
 		no_proxy_has(s, u.host);
+		check_url(&u);
+		check_args(u.host, knob);
 	}
-	if (proxy_parse(s, &x, &why) == 0) {
+	if (knob & 1)
+		check_mask(s, k);
+	assert(!proxy_parse(s, &x, &why) == (x.kind != PX_NONE));
+	if (x.kind) {
 		check_host(x.host, x.port);
+		check_requests(&x);
 		for (p = x.user; *p; p++)
 			assert((unsigned char)*p >= ' ' && *p != 0x7f);
 		for (p = x.pass; *p; p++)
@@ -874,6 +1123,181 @@ fuzz_socks(const char *b, size_t n, unsigned knob)
 		assert(part == (k < (size_t)r ? 0 : r));
 	else
 		assert(!part || part == r);
+	r = socks4_take((const unsigned char *)b, n, &why);
+	assert(r == (n && b[0] ? -1 : n < 8 ? 0 : 8));
+	assert(r <= 0 || !why == (b[1] == 90));
+}
+
+/* What answer_take() fills, each in a block of its own. */
+static void *
+answer_room(enum answer kind)
+{
+	static const size_t size[] = { [A_LINE] = LINE_LEN,
+	    [A_HTTP] = sizeof(struct response), [A_PAIR] = 2,
+	    [A_SOCKS4] = sizeof(char *), [A_SOCKS5] = sizeof(char *) };
+
+	return copy("", 0, size[kind]);
+}
+
+/* Takes an answer byte by byte, as it comes.  Returns how many it has, 0 where
+ * it wants more, or -1. */
+static int
+answer_feed(enum answer kind, const char *b, size_t n, void *to)
+{
+	size_t k = 0;
+	int r = 0;
+
+	while (!r && k < n) {
+		k++;
+		r = answer_take(kind, b, k, to);
+		assert(r >= -1 && r <= (int)k);
+	}
+	return r > 0 ? (int)k : r;
+}
+
+/* The same as all of it at once, and none of the bytes behind it. */
+static void
+fuzz_answer(const char *b, size_t n, unsigned knob)
+{
+	enum answer kind = knob % 5;
+	void *to = answer_room(kind), *all = answer_room(kind);
+	size_t k = size_of(knob, n);
+	char *p = copy(b, k, 0);
+	struct response *x = to, *y = all;
+	int part, r, whole;
+
+	n = n > HEAD_LEN ? HEAD_LEN : n;
+	r = answer_feed(kind, b, n, to);
+	whole = kind == A_LINE ? line_take(b, n, all) :
+	    kind == A_HTTP ? response_take(b, n, all) :
+	    kind == A_SOCKS5 ? socks_take((const unsigned char *)b, n, all) :
+	    kind == A_SOCKS4 ? socks4_take((const unsigned char *)b, n, all) :
+	    n < 2 ? 0 : 2;
+	assert(r == whole);
+	if (r > 0 && kind == A_LINE)
+		assert(!strcmp(to, all));
+	else if (r > 0 && kind == A_HTTP)
+		assert(x->status == y->status && x->mssh == y->mssh &&
+		    !strcmp(x->line, y->line));
+	else if (r > 0)
+		assert(!memcmp(to, kind == A_PAIR ? b : all, kind == A_PAIR ?
+		    2 : sizeof(char *)));
+	part = answer_feed(kind, p, k, all);
+	assert(part == r || (!part && (r < 0 || k < (size_t)r)));
+	free(to);
+	free(all);
+	free(p);
+}
+
+/* One message of ours: it is of its version, and names where we want to go. */
+static void
+check_message(const struct proxy *x, const struct url *to, int step,
+    const unsigned char *b, size_t n)
+{
+	size_t k = strlen(to->host);
+
+	assert(n >= 3 && n <= 1500);
+	assert(*b == (x->kind != PX_SOCKS5 ? 4 : step == 2 ? 1 : 5));
+	if (step == 2)
+		assert(n == 3 + strlen(x->user) + strlen(x->pass));
+	else if (x->kind == PX_SOCKS4)
+		assert(n == 9 + strlen(x->user) && b[4] == 1 && b[7] == 4);
+	else if (x->kind == PX_SOCKS4A)
+		assert(!memcmp(b + n - 1 - k, to->host, k + 1));
+	else if (step == SOCKS_LAST && x->kind == PX_SOCKS5)
+		assert(b[3] == 1 || b[3] == 4 || (b[4] == k &&
+		    !memcmp(b + 5, to->host, k)));
+}
+
+/* Talks to a proxy that answers the n bytes of b.  Returns how many were
+ * needed, with what is wrong with them in *why; 0: more; -1: it is none. */
+static int
+dialogue(const struct proxy *x, const struct url *to, const char *b, size_t n,
+    const char **why)
+{
+	static const unsigned char ip[4] = { 1, 2, 3, 4 };
+	enum answer last = x->kind == PX_SOCKS5 ? A_SOCKS5 : A_SOCKS4;
+	const char *said = NULL;
+	unsigned char *out = malloc(1500);
+	char *pair = malloc(2);
+	int step = 0, sent = 0, used = 0, r = 1, len;
+
+	assert(out && pair);
+	*why = NULL;
+	while (r > 0 && (len = socks_next(x, to, ip, &step, pair, out, why))) {
+		if (len < 0) {
+			r = -1;
+			break;
+		}
+		check_message(x, to, step, out, len);
+		assert(++sent <= 3 && step >= 1 && step <= SOCKS_LAST);
+		r = answer_feed(step == SOCKS_LAST ? last : A_PAIR, b + used,
+		    n - used, step == SOCKS_LAST ? (void *)&said : pair);
+		used += r > 0 ? r : 0;
+	}
+	assert(r <= 0 || *why || !step);
+	free(out);
+	free(pair);
+	if (said && r > 0)
+		*why = said;
+	return r > 0 ? used : r;
+}
+
+/* A prefix wants more, or gets what the whole gets; only a proxy that says so
+ * has connected. */
+static void
+fuzz_dialogue(const char *b, size_t n, unsigned knob)
+{
+	static const char *const hosts[] = { "a.test", "192.0.2.1", "::1" };
+	struct proxy x = { .kind = PX_SOCKS4 + knob % 3 };
+	struct url to = { .port = "443" };
+	const char *why, *two;
+	size_t k = size_of(knob, n);
+	char *p = copy(b, k, 0);
+	int r, part, at = 0;
+
+	strcpy(to.host, hosts[knob / 3 % 3]);
+	strcpy(x.user, knob & 32 ? "me" : "");
+	strcpy(x.pass, knob & 64 ? "pw" : "");
+	r = dialogue(&x, &to, b, n, &why);
+	part = dialogue(&x, &to, p, k, &two);
+	assert(r >= -1 && r <= (int)n);
+	if (r > 0)
+		assert(part == (k < (size_t)r ? 0 : r) && (!part ||
+		    why == two));
+	else
+		assert(!part || part == r);
+	if (r > 0 && !why && x.kind == PX_SOCKS5) {
+		assert(b[0] == 5 && (!b[1] || b[1] == 2));
+		at = b[1] ? 4 : 2;
+		assert(at == 2 || (*x.user && !b[3]));
+		assert(b[at] == 5 && !b[at + 1] && r >= at + 7);
+	} else if (r > 0 && !why)
+		assert(r == 8 && !b[0] && b[1] == 90);
+	free(p);
+}
+
+/* A sentence, or nothing is written; an early end is not always to blame. */
+static void
+check_blame(const char *s, int early, size_t size, int kind)
+{
+	static const char whom[] = "a.test:443";
+	char *out = copy("#", 1, size - 1), *p;
+	int r = tls_blame(s, whom, early, out, size);
+
+	assert(r == 0 || r == 1);
+	if (!r)
+		assert(!strcmp(out, "#") && (!kind || (early && kind == 2 &&
+		    strstr(s, "eof"))));
+	else {
+		assert(strlen(out) < size);
+		assert(kind || !strncmp(s, "cannot run", 10));
+		assert(size < 180 || strstr(out, "OpenSSL") ||
+		    strstr(out, whom));
+	}
+	for (p = out; *p; p++)
+		assert(*p >= ' ' && *p <= '~');
+	free(out);
 }
 
 /* What openssl says comes in part from whoever answers it. */
@@ -885,6 +1309,7 @@ fuzz_tls(char *s, size_t n, unsigned knob)
 	int r = tls_reason(s, out, k);
 
 	(void)n;
+	check_blame(s, knob & 1, 3 * k, r);
 	assert(r >= 0 && r <= 2 && strlen(out) < k);
 	assert(r || !*out);
 	assert(r != 1 || strstr(s, "verify error:num="));
@@ -926,6 +1351,11 @@ static const struct {
 	{ NULL, fuzz_url },
 	{ fuzz_socks, NULL },
 	{ NULL, fuzz_tls },		/* ~ */
+	{ NULL, fuzz_challenge },	/* 0x7f */
+	{ fuzz_web, NULL },
+	{ NULL, fuzz_go },		/* 0x81 */
+	{ fuzz_answer, NULL },
+	{ fuzz_dialogue, NULL },	/* 0x83 */
 };
 
 int

@@ -386,19 +386,21 @@ agent() {
 	has --ssh-port "$@" || has --exec "$@" || [ -z "$SSHD_PORT" ] ||
 	    set -- --ssh-port "$SSHD_PORT" "$@"
 	start "agent-$node" "$MSSH" agent "$node" "$@"
-	wait_log "agent-$node" 'parked at' || bail "agent $node is not" \
+	wait_log "agent-$node" 'parked at' 30 || bail "agent $node is not" \
 	    "parked: $(cat "$T/agent-$node.log")"
 }
 
 # $T/msh NODE [ssh options] [command]: mssh USER@NODE with the test's key.  A
-# program, so that start() can run it; msh calls it.
+# program, so that start() can run it; msh calls it.  CONNECT is how many
+# seconds it may take to connect (20).
 cat >"$T/msh" <<'END'
 #!/bin/sh
 node=$1
 shift
 exec "$MSSH" "$USER@$node" --server "$SRV" -F none -i "$T/key" \
     -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
-    -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=20 "$@"
+    -o BatchMode=yes -o IdentitiesOnly=yes \
+    -o ConnectTimeout="${CONNECT:-20}" "$@"
 END
 # $T/psh: the same by ssh with mssh proxy on standard input and output.
 cat >"$T/psh" <<'END'
@@ -408,7 +410,8 @@ shift
 exec ssh -F none -i "$T/key" -o "HostKeyAlias=$node.psh" \
     -o ProxyCommand="'$MSSH' proxy '$node' --server '$SRV'" \
     -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
-    -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=20 \
+    -o BatchMode=yes -o IdentitiesOnly=yes \
+    -o ConnectTimeout="${CONNECT:-20}" \
     -l "$USER" "$node" "$@"
 END
 chmod 755 "$T/msh" "$T/psh"

@@ -14,10 +14,11 @@
  * Left out: version 1, several nodes, the limits' numbers, lists by age (any
  * parked connection may be called), what TCP does below.
  *
- * init picks one of four scenes; -DONLY=n leaves one.  -DLIVE is a smaller
+ * init picks one of five scenes; -DONLY=n leaves one.  -DLIVE is a smaller
  * model, of a client that never leaves and must be served or refused.  Rules
- * to break, for 80-model.t: -DPONG_AFTER_GO -DDEAF_CLAIM -DEAT_COPY
- * -DPARK_AGAIN -DANY_PROOF -DNO_DEADLINE.
+ * to break, for 80-model.t: -DPONG_AFTER_GO -DPUSH_OUT -DDEAF_PROBE
+ * -DEAT_COPY -DPARK_AGAIN -DANY_PROOF -DCALLED_STAYS
+ * -DNO_DEADLINE.
  */
 #ifdef LIVE
 # define ONLY 4
@@ -33,8 +34,8 @@
 #define RAW(sid, n) ((sid) * 4 + (n))
 
 /* phases: the server's, the agent's, the client's */
-mtype = { BIRTH, HELLO, PROOF, LINGER, CLAIM, PARKED, CALLED, SPEAK, WAITING,
-	PAIRED, RELAY, CLOSED, DIAL, GREET, IDLE, PINGED, HELD, ASK };
+mtype = { BIRTH, HELLO, PROOF, LINGER, PARKED, PROBED, GO_SENT, AWAIT_CLIENT,
+	WAITING, PAIRED, RELAY, CLOSED, DIAL, REGISTERING, IDLE, PINGED, HELD, ASK };
 /* lines, then what is none */
 mtype = { hello, challenge, proof, ok, error, ping, pong, go, ready, raw,
 	disconnect };
@@ -51,16 +52,15 @@ byte fin[N];		/* the server ended its side: 1, by a reset: 2 */
 
 /* the server */
 mtype phase[N] = BIRTH;
-byte mate[N] = NONE;	/* CALLED and PAIRED, RELAY */
+byte mate[N] = NONE;	/* GO_SENT and PAIRED, RELAY */
 bit agent[N];		/* counted in agents */
 bit silent[N];		/* a client that was let in without a byte */
 bit early[N];		/* a client that has its OK, or wants none */
 bit copied[N];		/* its first byte went behind GO */
 byte holder;		/* the run that holds the node */
 byte agents;
-bit keys, lost;
+bit keys;
 chan waiting = [NC] of { byte };
-chan claims = [NA] of { byte };
 chan vain = [NC] of { byte };	/* to be paired: new, or called in vain */
 chan todo = [8] of { mtype, byte };	/* empty between two steps */
 
@@ -69,6 +69,8 @@ byte owner[NA];		/* an agent's run */
 bit slot[NA];
 bit want[N];		/* is to be dialled */
 bit good[N];		/* has the right key */
+bit revoked[N];		/* which is gone since; an agent's with its run's */
+byte reloads;		/* how many more there may be */
 byte fresh;		/* the next connection of whoever dials again */
 bit late;		/* clients come when the agents are there, and all
 			 * silent ones are let in */
@@ -76,7 +78,8 @@ byte pings;		/* how many more there may be */
 byte faults;		/* how many more peers may fail by themselves */
 
 /* what only assertions look at */
-bit heard[NA];		/* it has answered, and the claim still stands */
+#define IS_PARKED(d) (phase[d] == PARKED || phase[d] == PROBED)
+bit heard[N];		/* it has answered since it was asked */
 bit began[N];		/* in a session, from the server's OK on */
 byte sent[N];		/* bytes for the other side */
 
@@ -100,8 +103,8 @@ inline push(ch, d) {
 }
 
 /* A line to a peer that is gone is lost, which the server cannot know. */
-/* mssh.c: say */
-inline say(d, m, arg) {
+/* mssh.c: line_send */
+inline line_send(d, m, arg) {
 	if
 	:: deaf[d]
 	:: else ->
@@ -114,13 +117,12 @@ inline say(d, m, arg) {
 inline list_del(d) {
 	if
 	:: waiting??[eval(d)] -> waiting??eval(d)
-	:: claims??[eval(d)] -> claims??eval(d)
 	:: else
 	fi
 }
 
-/* mssh.c: part */
-inline part(d, e) {
+/* end->to of both */
+inline conn_unlink(d, e) {
 	mate[d] = NONE;
 	mate[e] = NONE
 }
@@ -133,13 +135,13 @@ inline drop(d) {
 	p = mate[d];
 	if
 	:: p != NONE ->
-		part(d, p);
+		conn_unlink(d, p);
 		if
-		:: phase[d] == RELAY ->		/* mssh.c: session_end */
+		:: phase[d] == RELAY ->
 			fin[d] = 2;
 			fin[p] = 2;
 			todo!DROP(p)
-		:: phase[d] == CALLED -> push(vain, p)
+		:: phase[d] == GO_SENT -> push(vain, p)
 #ifdef PARK_AGAIN
 		:: phase[d] == PAIRED -> phase[p] = PARKED
 #else
@@ -153,8 +155,7 @@ inline drop(d) {
 	if
 	:: agent[d] ->
 		agent[d] = 0;
-		agents--;
-		lost = lost || agents == 0
+		agents--
 	:: else
 	fi;
 	if
@@ -165,15 +166,16 @@ inline drop(d) {
 	silent[d] = 0;
 	early[d] = 0;
 	copied[d] = 0;
+	heard[d] = 0;
 	drain(up[d])
 }
 
 /* mssh.c: refuse */
 inline refuse(d) {
 	if
-	:: early[d] -> say(d, disconnect, 0)	/* SSH's */
+	:: early[d] -> line_send(d, disconnect, 0)	/* SSH's */
 	:: early[d]				/* whose first bytes are not */
-	:: !early[d] -> say(d, error, 0)
+	:: !early[d] -> line_send(d, error, 0)
 	fi;
 	linger(d)
 }
@@ -188,7 +190,7 @@ inline linger(d) {
 
 /* mssh.c: park */
 inline park(d) {
-	say(d, ok, 0);
+	line_send(d, ok, 0);
 	holder = owner[d];
 	if
 	:: !agent[d] ->
@@ -199,75 +201,48 @@ inline park(d) {
 	phase[d] = PARKED;
 	for (i : 0 .. NA - 1) {
 		/* one run at most holds a node */
-		assert(phase[i] != PARKED || owner[i] == holder);
+		assert(!IS_PARKED(i) || owner[i] == holder);
 		if
-		:: i != d && phase[i] == PARKED && slot[i] == slot[d] ->
+		:: i != d && IS_PARKED(i) && slot[i] == slot[d] ->
 			todo!DROP(i)
 		:: else
 		fi
 	}
 }
 
-/* mssh.c: claims_fail */
-inline claims_fail() {
-	do
-	:: claims?x -> todo!REFUSE(x)
-	:: empty(claims) -> break
-	od
-}
+#ifdef LIVE
+# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1))
+#else
+# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1) || IS_PARKED(2))
+#endif
 
-/* mssh.c: claims_win */
-inline claims_win() {
-	if
-	:: claims?a ->
-		todo!PARK(a);
-		do
-		:: claims?x ->
-			if
-			:: owner[x] == owner[a] -> todo!PARK(x)
-			:: else -> todo!REFUSE(x)
-			fi
-		:: empty(claims) -> break
-		od
-	:: empty(claims)
-	fi
-}
-
-/* mssh.c: claim */
-inline claim(d) {
-	claims!d;
-	phase[d] = CLAIM;
-	for (i : 0 .. NA - 1) {
-		if
-		:: phase[i] == PARKED -> say(i, ping, 0)
-		:: else
-		fi
-	}
-}
-
-/* Whoever has answered may not be pushed out. */
-inline claim_expired() {
+/* Its deadline stands where it is under way. */
+/* mssh.c: probe_parked */
+inline probe_parked() {
 	for (i : 0 .. NA - 1) {
 		if
 		:: phase[i] == PARKED ->
-			assert(!heard[i]);
-			todo!DROP(i)
+			phase[i] = PROBED;
+			heard[i] = 0;
+			line_send(i, ping, 0)
 		:: else
 		fi
 	}
-	lost = 1
 }
 
+/* With agents but nothing parked the node is held for a moment: as time has
+ * it. */
+/* mssh.c: is_held */
 /* mssh.c: agent_hello */
 inline agent_hello(d) {
 	if
-	:: agents == 0 || owner[d] == holder ->
-		if
-		:: owner[d] == holder -> claims_fail()
-		:: else
-		fi;
-		todo!PARK(d)
-	:: else -> claim(d)
+#ifdef PUSH_OUT
+	:: true -> todo!PARK(d)
+#endif
+	:: agents == 0 || owner[d] == holder || !PARKED_ANY -> todo!PARK(d)
+	:: agents > 0 && owner[d] != holder ->	/* mssh.c: is_held */
+		probe_parked();
+		todo!REFUSE(d)
 	fi
 }
 
@@ -275,13 +250,14 @@ inline agent_hello(d) {
 inline client_ok(d) {
 	if
 	:: early[d]
-	:: else -> say(d, ok, 0)
+	:: else -> line_send(d, ok, 0)
 	fi
 }
 
 /* From here the server passes on whatever comes, lines too. */
 /* mssh.c: begin */
 inline begin(d, e) {
+	assert(!revoked[d] && !revoked[e]);
 	client_ok(d);
 #ifndef EAT_COPY
 	if
@@ -299,20 +275,20 @@ inline begin(d, e) {
 }
 
 /* One that has closed may be found out when GO is sent, or later. */
-/* mssh.c: call */
-inline call(d, c1) {
+/* mssh.c: go_send */
+inline go_send(d, c1) {
 	if
 	:: hup[d] ->
 		todo!DROP(d);
 		push(vain, c1)
 	:: true ->
-		say(d, go, c1);
+		line_send(d, go, c1);
 		copied[c1] = 0;
 		if
 		:: up[c1]?[raw] ->
 			up[c1]?<raw,x>;		/* mssh.c: peek */
 			copied[c1] = 1;
-			say(d, raw, x);
+			line_send(d, raw, x);
 #ifdef EAT_COPY
 			up[c1]?raw,_;
 #endif
@@ -320,7 +296,7 @@ inline call(d, c1) {
 		fi;
 		mate[d] = c1;
 		mate[c1] = d;
-		phase[d] = CALLED;
+		phase[d] = GO_SENT;
 		phase[c1] = PAIRED
 	fi
 }
@@ -341,25 +317,19 @@ inline wait_parked(d) {
 	fi
 }
 
-#define IS_PARKED(d) (phase[d] == PARKED)
-#ifdef LIVE
-# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1))
-#else
-# define PARKED_ANY (IS_PARKED(0) || IS_PARKED(1) || IS_PARKED(2))
-#endif
-
 /* mssh.c: pair */
 inline pair(d) {
 	if
-	:: !PARKED_ANY -> wait_parked(d)
+	:: revoked[d] -> todo!REFUSE(d)		/* mssh.c: is_revoked */
+	:: !revoked[d] && !PARKED_ANY -> wait_parked(d)
 	/* mssh.c: may_pair */
-	:: PARKED_ANY && empty(up[d]) && hup[d] -> todo!DROP(d)
-	/* mssh.c: gate */
-	:: PARKED_ANY && empty(up[d]) && !hup[d] && !silent[d] && !late ->
+	:: !revoked[d] && PARKED_ANY && empty(up[d]) && hup[d] -> todo!DROP(d)
+	:: !revoked[d] && PARKED_ANY && empty(up[d]) && !hup[d] &&
+	    !silent[d] && !late ->
 		client_ok(d);
 		early[d] = 1;
-		phase[d] = SPEAK
-	:: PARKED_ANY && (nempty(up[d]) || !hup[d]) ->
+		phase[d] = AWAIT_CLIENT
+	:: !revoked[d] && PARKED_ANY && (nempty(up[d]) || !hup[d]) ->
 		silent[d] = len(up[d]) == 0;
 		if
 		:: IS_PARKED(0) -> a = 0
@@ -368,7 +338,7 @@ inline pair(d) {
 		:: IS_PARKED(2) -> a = 2
 #endif
 		fi;
-		call(a, d)
+		go_send(a, d)
 	fi
 }
 
@@ -386,12 +356,9 @@ inline settle() {
 	:: len(todo) == 0 && len(vain) > 0 ->	/* mssh.c: drop */
 		vain?b;
 		pair(b)
-	:: len(todo) == 0 && len(vain) == 0 && lost ->
-		lost = 0;	/* mssh.c: node_lost */
-		claims_win()
-	:: len(todo) == 0 && len(vain) == 0 && !lost &&
+	:: len(todo) == 0 && len(vain) == 0 &&
 	    len(waiting) > 0 && PARKED_ANY ->
-		waiting?b;	/* mssh.c: serve_waiting */
+		waiting?b;	/* mssh.c: park */
 		pair(b)
 	:: else -> break
 	od;
@@ -407,25 +374,25 @@ inline expire(d) {
 	:: phase[d] == PROOF ->
 		early[d] = 0;
 		todo!REFUSE(d)
-	/* mssh.c: on_claim */
-	:: phase[d] == CLAIM -> claim_expired()
 	/* mssh.c: on_linger */
 	/* mssh.c: on_parked */
-	/* mssh.c: on_speak */
-	/* mssh.c: on_paired */
-	:: phase[d] == LINGER || phase[d] == PARKED || phase[d] == SPEAK ||
-	    phase[d] == PAIRED -> todo!DROP(d)
+	/* mssh.c: on_pending */
+	:: phase[d] == PROBED ->
+		assert(!heard[d]);	/* who has answered stays */
+		todo!DROP(d)
+	:: phase[d] == LINGER || phase[d] == PARKED ||
+	    phase[d] == AWAIT_CLIENT || phase[d] == PAIRED -> todo!DROP(d)
 #ifndef NO_DEADLINE
 	/* mssh.c: on_waiting */
 	:: phase[d] == WAITING -> todo!REFUSE(d)
 #endif
-	/* mssh.c: on_called */
-	:: phase[d] == CALLED ->
+	/* mssh.c: on_go_sent */
+	:: phase[d] == GO_SENT ->
 		if
 		:: cut[d] || PARKED_ANY
 		:: else ->
 			p = mate[d];
-			part(d, p);
+			conn_unlink(d, p);
 			todo!REFUSE(p)
 		fi;
 		todo!DROP(d)
@@ -460,7 +427,7 @@ end:	do		/* its peer minds that it ends */
 			early[c] = x;
 			if
 			:: keys ->		/* mssh.c: challenge */
-				say(c, challenge, 0);
+				line_send(c, challenge, 0);
 				phase[c] = PROOF
 			:: else -> goto welcome
 			fi
@@ -469,56 +436,53 @@ end:	do		/* its peer minds that it ends */
 			up[c]?proof,x;
 #ifndef ANY_PROOF
 			if
-			:: !x -> todo!REFUSE(c); goto settled
+			:: !x || revoked[c] -> todo!REFUSE(c); goto settled
 			:: else
 			fi;
 #endif
 			goto welcome
 
-		/* mssh.c: on_called */
-		:: phase[c] == CALLED && nempty(up[c]) ->
+		/* mssh.c: on_go_sent */
+		:: phase[c] == GO_SENT && nempty(up[c]) ->
 			up[c]?m,_;
-			claims_fail();
 			p = mate[c];
 			if
 			:: m == ready -> begin(p, c)
 			:: m == error ->
-				part(c, p);
+				conn_unlink(c, p);
 				todo!REFUSE(p);
 				linger(c)
 			:: m == pong
 			:: m == ping ->		/* it crossed GO */
 #ifdef PONG_AFTER_GO
-				say(c, pong, 0);
+				line_send(c, pong, 0);
 #endif
 				skip
 			fi
 
 		/* mssh.c: on_parked */
-		:: phase[c] == PARKED && nempty(up[c]) ->
+		:: IS_PARKED(c) && nempty(up[c]) ->
 			up[c]?m,_;
-#ifndef DEAF_CLAIM
-			claims_fail();
+			heard[c] = phase[c] == PROBED;
+#ifndef DEAF_PROBE
+			phase[c] = PARKED;
 #endif
-			heard[c] = len(claims) > 0;
 			if
-			:: m == ping -> say(c, pong, 0)
+			:: m == ping -> line_send(c, pong, 0)
 			:: m == pong
 			fi
 
-		/* mssh.c: on_speak */
-		:: phase[c] == SPEAK && nempty(up[c]) -> vain!c
+		/* mssh.c: on_pending */
+		:: phase[c] == AWAIT_CLIENT && nempty(up[c]) -> vain!c
 
 		/* mssh.c: on_linger */
-		/* mssh.c: on_claim */
 		/* mssh.c: on_waiting */
-		:: (phase[c] == LINGER || phase[c] == CLAIM ||
-		    phase[c] == WAITING) && hup[c] -> todo!DROP(c)
-		/* mssh.c: on_paired */
-		:: phase[c] != LINGER && phase[c] != CLAIM &&
-		    phase[c] != WAITING && phase[c] != RELAY &&
-		    phase[c] != CLOSED && phase[c] != BIRTH &&
-		    ENDED(c) -> todo!DROP(c)
+		:: (phase[c] == LINGER || phase[c] == WAITING) && hup[c] ->
+			todo!DROP(c)
+		/* mssh.c: on_pending */
+		:: phase[c] != LINGER && phase[c] != WAITING &&
+		    phase[c] != RELAY && phase[c] != CLOSED &&
+		    phase[c] != BIRTH && ENDED(c) -> todo!DROP(c)
 
 		/* mssh.c: on_relay */
 		/* mssh.c: flow */
@@ -526,7 +490,7 @@ end:	do		/* its peer minds that it ends */
 		    (nempty(up[c]) || hup[c]) ->
 			p = mate[c];
 			do
-			:: up[c]?m,x -> say(p, m, x)
+			:: up[c]?m,x -> line_send(p, m, x)
 			:: empty(up[c]) -> break
 			od;
 			if
@@ -535,7 +499,7 @@ end:	do		/* its peer minds that it ends */
 			fi;
 			if
 			:: fin[p] && fin[c] ->
-				part(c, p);
+				conn_unlink(c, p);
 				todo!DROP(c);
 				todo!DROP(p)
 			:: else
@@ -554,6 +518,40 @@ welcome:	/* mssh.c: welcome */
 settled:	settle()
 	}
 	od
+}
+
+/* The key of an agent's run, or of a client, is removed. */
+/* mssh.c: on_reload */
+/* mssh.c: sweep_all */
+proctype sighup()
+{
+	mtype m;
+	byte x, p, a, b, i;
+
+end:	atomic { reloads > 0 ->
+		reloads--;
+		select(b : 0 .. N - 1);
+		for (i : 0 .. N - 1) {
+			if
+			:: i == b || (i < NA && b < NA &&
+			    owner[i] == owner[b]) -> revoked[i] = 1
+			:: else
+			fi
+		}
+		for (i : 0 .. N - 1) {
+			if
+			:: revoked[i] && IS_PARKED(i) -> todo!DROP(i)
+#ifndef CALLED_STAYS
+			:: phase[i] == GO_SENT &&
+			    (revoked[i] || revoked[mate[i]]) -> todo!DROP(i)
+#endif
+			:: revoked[i] && (phase[i] == WAITING ||
+			    phase[i] == AWAIT_CLIENT) -> todo!REFUSE(i)
+			:: else
+			fi
+		}
+		settle()
+	}
 }
 
 /* ---- the peers */
@@ -608,7 +606,7 @@ proctype agt(byte c)
 
 end:	want[c];
 	do
-	/* mssh.c: slot_hello */
+	/* mssh.c: agent_greet */
 	:: atomic { at == DIAL && (c != 1 || phase[0] != BIRTH) ->
 		if
 		:: keys -> good[c] = 1
@@ -617,20 +615,20 @@ end:	want[c];
 		fi;
 		phase[c] = HELLO;	/* mssh.c: on_listen */
 		up[c]!hello(0);
-		at = GREET }
+		at = REGISTERING }
 
-	/* mssh.c: on_greet */
-	:: atomic { at == GREET && nempty(down[c]) && CAN_TELL ->
+	/* mssh.c: on_registering */
+	:: atomic { at == REGISTERING && nempty(down[c]) && CAN_TELL ->
 		down[c]?m,_;
 		if
-		:: m == challenge -> tell(proof, good[c])  /* mssh.c: prove */
+		:: m == challenge -> tell(proof, good[c])  /* mssh.c: reply_judge */
 		:: m == ok -> at = IDLE
 		:: m == error -> fill(); bye(); break
 		:: else -> assert(false)
 		fi;
 		m = 0 }
 
-	/* mssh.c: ping */
+	/* mssh.c: on_idle */
 	:: atomic { at == IDLE && pings > 0 && CAN_TELL ->
 		pings--;
 		tell(ping, 0);
@@ -660,7 +658,7 @@ end:	want[c];
 		tell(raw, RAW(sid, 1));
 		hup[c] = 1;
 		at = RELAY }
-	/* mssh.c: sshd_down */
+	/* mssh.c: session_fail */
 	:: atomic { at == HELD && CAN_TELL ->
 		tell(error, 0);
 		bye();
@@ -695,7 +693,7 @@ end:	want[c];
 		fill();
 		bye();
 		break }
-	/* mssh.c: on_held */
+	/* mssh.c: on_dialling */
 	:: atomic { at == HELD && fin[c] -> bye(); break }
 	:: atomic { fin[c] == 2 -> bye(); break }
 
@@ -721,7 +719,7 @@ proctype client(byte c)
 
 end:	want[c];
 	do
-	/* mssh.c: ask */
+	/* mssh.c: client_greet */
 	:: atomic { at == DIAL && (c == NA || phase[c - 1] != BIRTH) &&
 	    (!late || (phase[1] != BIRTH && phase[1] != HELLO)) ->
 		if
@@ -733,20 +731,20 @@ end:	want[c];
 		phase[c] = HELLO;	/* mssh.c: on_listen */
 		up[c]!hello(e);
 		if
-		:: keys -> at = GREET
+		:: keys -> at = REGISTERING
 		:: else -> at = ASK
 		fi }
 
-	/* mssh.c: on_ask */
-	:: atomic { (at == ASK || at == GREET) && nempty(down[c]) &&
+	/* mssh.c: client_greet */
+	:: atomic { (at == ASK || at == REGISTERING) && nempty(down[c]) &&
 	    CAN_TELL ->
 		down[c]?m,_;
 		if
-		:: m == challenge && at == GREET ->
+		:: m == challenge && at == REGISTERING ->
 			tell(proof, good[c]);
 			if
-			:: e -> at = RELAY	/* mssh.c: pass */
-			:: else -> at = ASK	/* mssh.c: asked */
+			:: e -> at = RELAY	/* mssh.c: run_proxy */
+			:: else -> at = ASK	/* mssh.c: client_greet */
 			fi
 		:: m == ok && at == ASK -> at = RELAY
 		:: m == error || m == disconnect -> bye(); break
@@ -787,13 +785,13 @@ end:	want[c];
 		fi }
 
 	/* closed without an answer */
-	:: atomic { (at == ASK || at == GREET) && empty(down[c]) && fin[c] ->
+	:: atomic { (at == ASK || at == REGISTERING) && empty(down[c]) && fin[c] ->
 		bye();
 		break }
 	:: atomic { fin[c] == 2 -> bye(); break }
 #ifndef LIVE
 	/* its user leaves, or its own deadline passes */
-	:: atomic { faults > 0 && (at == ASK || at == GREET) ->
+	:: atomic { faults > 0 && (at == ASK || at == REGISTERING) ->
 		faults--;
 		bye();
 		break }
@@ -831,11 +829,17 @@ init {
 		/* the same, each with the right key or a wrong one */
 		:: owner[1] = 2; want[1] = 1; keys = 1
 #endif
+#if SCENE(5)
+		/* two agents, and keys that are removed at any time */
+		:: owner[1] = 2; want[1] = 1; keys = 1; reloads = 1; faults = 0;
+			pings = 0
+#endif
 #if SCENE(4)
 		/* an agent that dials again */
 		:: fresh = NA - 1
 #endif
 		fi;
+		run sighup();
 		for (k : 0 .. N - 1) {
 			run conn(k);
 			if

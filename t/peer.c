@@ -958,6 +958,10 @@ crowd_dial(struct crowd *w, struct one *c)
 	c->fd = dial_from(&w->to, w->hosts ? w->begun % w->hosts :
 	    w->begun % 10000 / 200);
 	w->begun++;
+	if (w->begun == 50 || w->begun == 100 || w->begun == 500) {
+		printf("tried %d\n", w->begun);
+		fflush(stdout);
+	}
 	if (c->fd < 0)
 		w->refused++;
 }

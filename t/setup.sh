@@ -116,6 +116,6 @@ root_verified()
 {
 	mkdir -p "$D/usr/local/bin" "$D/bin"
 	cp "$MSSH" "$D/usr/local/bin/mssh"
-	cp /bin/kill "$D/bin/kill"
+	cp /bin/kill /bin/sh "$D/bin"
 	verified --root="$D" "$1"
 }

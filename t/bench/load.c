@@ -3,7 +3,7 @@
  *	load bulk VIA [n=1] [way=up|down|both]	GB/s
  *	load pong VIA [n=1] [count=N]	64-byte round trips, closed loop
  *	load mixed VIA [n=16] [rate=100] [bulk=4]  paced, beside bulk
- *	load rate VIA [n=8]		connect, a byte each way, close
+ *	load rate VIA [n=8] [count=N]	connect, a byte each way, close
  *	load shake VIA [key=FILE]	hello, proof if there is a key, refusal
  *	load urgent VIA [n=20]		rounds: one urgent byte in 3 MB
  *	load stall VIA			a receiver that stops reading
@@ -916,7 +916,7 @@ visits(double seconds)
 	int64_t until = now() + (int64_t)(seconds * SEC);
 	int i, n, fd;
 
-	while (now() < until) {
+	while (now() < until && (!opt.count || all < (unsigned)opt.count)) {
 		n = epoll_wait(ep, ev, EVENTS, 100);
 		for (i = 0; i < n; i++)
 			if (ev[i].data.ptr)
@@ -1089,21 +1089,31 @@ agent_dial(struct agent *a, int i)
 		watch(ep, a->fd, EPOLLIN | EPOLLOUT | EPOLLET, a);
 }
 
+/* A server that is killed resets what waits to be accepted, maybe between the
+ * event and this: that is one connection lost, as any other. */
+static int
+agent_hello(struct agent *a)
+{
+	char b[64];
+	int n = snprintf(b, sizeof b, "MSSH/2 agent park-%d run=%x slot=0\n",
+	    (int)(a - agents), getpid());
+
+	if (send(a->fd, b, (size_t)n, MSG_NOSIGNAL) != n)
+		return -1;
+	agent_enter(a, GREETING, now() + 10 * SEC);
+	return 0;
+}
+
 static void
 agent_event(struct agent *a, unsigned events)
 {
 	char b[256];
-	int i = (int)(a - agents);
 	ssize_t r;
 
-	if (events & (EPOLLERR | EPOLLHUP)) {
+	if (events & (EPOLLERR | EPOLLHUP) || (a->state == DIALING &&
+	    events & EPOLLOUT && agent_hello(a) < 0)) {
 		agent_down(a);
 		return;
-	}
-	if (a->state == DIALING && events & EPOLLOUT) {
-		say(a->fd, "MSSH/2 agent park-%d run=%x slot=0\n", i,
-		    getpid());
-		agent_enter(a, GREETING, now() + 10 * SEC);
 	}
 	if (!(events & EPOLLIN))
 		return;
@@ -1549,6 +1559,7 @@ relay(int port, int backend)
 
 /* ---- the least that answers pings ---- */
 
+/* Where the agent is gone, the next event says so. */
 static void
 pongs_answer(int fd)
 {
@@ -1556,9 +1567,9 @@ pongs_answer(int fd)
 	ssize_t n = recv(fd, b, sizeof b, 0);
 
 	if (n > 0 && *b == 'P')
-		put(fd, "PONG\n", 5);
+		send(fd, "PONG\n", 5, MSG_NOSIGNAL);
 	else if (n > 0)
-		put(fd, "OK\n", 3);
+		send(fd, "OK\n", 3, MSG_NOSIGNAL);
 	else if (n == 0 || errno != EAGAIN)
 		close(fd);
 }
