@@ -5,6 +5,10 @@ VERSION = 0.1
 PREFIX = /usr/local
 MANPREFIX = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
+# where bash, zsh and fish look for completions
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 
 CC = cc
 CFLAGS = -Os -fno-asynchronous-unwind-tables
@@ -19,7 +23,8 @@ TESTS = t/[38]*.t t/6[0145]*.t t/4[016]*.t t/1*.t t/[!13468]*.t t/6[!0145]*.t \
 JOBS = 5
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
 	systemd-analyze script prove perl nginx haproxy caddy stunnel4 \
-	socat
+	socat curl tmux bash bash-completion zsh fish timeout prometheus \
+	promtool
 
 all: mssh
 
@@ -35,22 +40,25 @@ reactor.o: reactor.c reactor.h
 install: all
 	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANPREFIX)/man1 \
 	    $(DESTDIR)$(MANPREFIX)/man5 $(DESTDIR)$(MANPREFIX)/man7 \
-	    $(DESTDIR)$(UNITDIR)
+	    $(DESTDIR)$(UNITDIR) $(DESTDIR)$(BASHDIR) \
+	    $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	cp -f mssh $(DESTDIR)$(PREFIX)/bin/mssh
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/mssh
-	cp -f man/mssh.1 $(DESTDIR)$(MANPREFIX)/man1
-	cp -f man/mssh.conf.5 $(DESTDIR)$(MANPREFIX)/man5
-	cp -f man/mssh-proto.7 man/mssh-front.7 $(DESTDIR)$(MANPREFIX)/man7
+	cp -f man/*.1 $(DESTDIR)$(MANPREFIX)/man1
+	cp -f man/*.5 $(DESTDIR)$(MANPREFIX)/man5
+	cp -f man/*.7 $(DESTDIR)$(MANPREFIX)/man7
+	cp -f man/mssh.bash $(DESTDIR)$(BASHDIR)/mssh
+	cp -f man/_mssh $(DESTDIR)$(ZSHDIR)
+	cp -f man/mssh.fish $(DESTDIR)$(FISHDIR)
 	for u in $(UNITS); do \
 	    sed 's,/usr/local/bin,$(PREFIX)/bin,g' systemd/$$u \
 	    >$(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/mssh \
-	    $(DESTDIR)$(MANPREFIX)/man1/mssh.1 \
-	    $(DESTDIR)$(MANPREFIX)/man5/mssh.conf.5 \
-	    $(DESTDIR)$(MANPREFIX)/man7/mssh-proto.7 \
-	    $(DESTDIR)$(MANPREFIX)/man7/mssh-front.7
+	rm -f $(DESTDIR)$(PREFIX)/bin/mssh $(DESTDIR)$(BASHDIR)/mssh \
+	    $(DESTDIR)$(ZSHDIR)/_mssh $(DESTDIR)$(FISHDIR)/mssh.fish
+	for p in man/*.[157]; do \
+	    rm -f $(DESTDIR)$(MANPREFIX)/man$${p##*.}/$${p#man/}; done
 	for u in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$u; done
 	@for u in $(DESTDIR)/etc/systemd/system/*.wants/mssh-*; do \
 	    if [ -L "$$u" ]; then u=$${u##*/mssh-}; \

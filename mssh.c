@@ -50,9 +50,9 @@ enum {
 	MAX_SPARE = 64,		/* parked connections of a node */
 	AGENT_SESSIONS = 64,	/* of one agent; --sessions */
 	MAX_WAITING = 64,	/* clients that wait for one node */
-	MAX_SILENT = 4,		/* sessions of a node, client without a word */
-	SILENT_BURST = 20,	/* of those in a row, and then */
-	SILENT_EVERY = 100,	/* one per so many ms */
+	MAX_ASKERS = 64,	/* peers that list or ping */
+	LIST_US = 500,		/* us: a list may take in one turn */
+	PING_MIN = 200,		/* between two pings of an asker */
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	LOOKUP_MAX = 10,	/* s: a name server answers */
@@ -78,12 +78,12 @@ enum {
 	START_MS = 3000,	/* or for any after the server's start */
 	PATIENCE = 120,		/* s without an ACK: a session's peer is dead */
 	TICK = 5000,		/* a relay looks whether its peers live */
-	SILENT_MAX = 10000,	/* a session whose client says nothing */
 	HELD_MS = 5000,		/* a registration that held resets backoff */
 	BACKOFF_MIN = 500,
 	BACKOFF_MAX = 15000,	/* a server that answers */
 	BACKOFF_NET = 2000,	/* a network that does not */
 	PAUSE = 100,		/* no accept(2) after EMFILE, or when full */
+	FIRST_BYTE = 300,	/* a client may wait for OK before it speaks */
 	CUT = 2,		/* eof of a duct whose end broke */
 	FILES = 64		/* descriptors that are no connections */
 };
@@ -92,7 +92,7 @@ enum phase_id {
 	BIRTH,
 	/* server */
 	FRONT, HELLO, HEAD, PROOF, LINGER, PARKED, PROBED, GO_SENT,
-	AWAIT_CLIENT, WAITING, PAIRED,
+	AWAIT_CLIENT, WAITING, PAIRED, LISTING, PINGING,
 	/* agent */
 	DIALLING, REGISTERING, IDLE, PINGED, HELD, CHILD,
 	/* all */
@@ -117,6 +117,7 @@ struct conn {
 		uint64_t run;		/* server: of an agent's process */
 		uint64_t id;		/* of a client, or a session */
 		uint64_t discarded;	/* LINGER: bytes */
+		int64_t asked;		/* PINGING: when, us, or 0 */
 	} u;
 	union {
 		int64_t since;		/* beginning of the phase that counts */
@@ -126,17 +127,20 @@ struct conn {
 	union {
 		uint16_t source;	/* up to PROOF: in startups[] */
 		uint16_t copied;	/* client: bytes its agent has */
+		uint16_t looks;		/* PINGING: waits for SSHD */
 	} s;
 	uint8_t phase;
 	uint8_t version;	/* of the peer, 0: not known yet */
 	unsigned slot : 6;	/* agent: which spare */
 	unsigned agent : 1;	/* counted in node->agents */
-	unsigned silent : 1;	/* counted in node->silent */
 	unsigned early : 1;	/* the client has its OK, or wants none */
 	unsigned ssh : 1;	/* and is an SSH client, by its own word */
 	unsigned first : 1;	/* ended its side first */
 	unsigned sshd : 1;	/* agent: the connection to sshd */
 	unsigned web : 1;	/* server: it came by HTTP */
+	unsigned scrape : 1;	/* server: it came to --metrics */
+	unsigned front : 1;	/* server: it came with a PROXY header */
+	unsigned late : 1;	/* client: says nothing before its OK */
 };
 
 struct key {			/* an entry of the server's keys file */
@@ -156,6 +160,16 @@ struct proof {			/* while a peer has to prove its key */
 	unsigned char mac[MAC_LEN];	/* server: what the proof must be */
 };
 
+/* What a peer is told of the nodes.  It has no session, and its duct's stash is
+ * this. */
+struct listing {
+	unsigned chain, row;	/* the next: which of a chain of the table */
+	unsigned count;		/* so far */
+	unsigned off, len;	/* what of b is still to be sent */
+	char patterns[NODES_LEN + 1];
+	char b[4096];
+};
+
 struct relay_end {
 	struct duct out;	/* my bytes on their way to to */
 	struct conn *to;	/* the other half's connection */
@@ -165,7 +179,10 @@ struct relay_end {
 	int32_t pid;		/* agent: who serves the session */
 	int32_t net;		/* agent: the network's own socket, or -1:
 				 * it is io.fd */
-	uint32_t ask;		/* agent: which request to the dialler */
+	union {
+		uint32_t ask;	/* agent: which request to the dialler */
+		int64_t came;	/* client: when, us */
+	} u;
 };
 
 struct node {
@@ -179,20 +196,19 @@ struct node {
 	uint64_t run;			/* whose the node is */
 	int64_t seen;			/* an agent was parked last, or the
 					 * last connection of one ended */
-	int32_t refs;			/* conns that point here */
-	int32_t agents;			/* of them agents: parked to relay */
-	int32_t due;			/* when the silent clients so far would
-					 * have come, one each SILENT_EVERY */
-	uint16_t grace;			/* ms after seen that clients wait */
-	int8_t silent;			/* clients, with a session */
+	unsigned refs : 24;		/* conns that point here */
+	unsigned major : 8, minor : 8;	/* its agent's version, 0: unknown */
+	unsigned agents : 24;		/* of refs: agents, parked to relay */
+	unsigned since : 31;		/* s after started: it was registered */
+	unsigned lost : 1;		/* clients wait LOST_MS, not LEFT_MS */
 	char id[];
 };
 
 /* in the order in which they happen */
 typedef void handler(struct conn *);
 static handler on_front, on_hello, on_head, on_proof, on_linger, on_parked,
-    on_go_sent, on_pending, on_waiting, on_dialling, on_registering,
-    on_idle, on_child, on_relay, pair;
+    on_go_sent, on_pending, on_waiting, on_listing, on_pinging, on_dialling,
+    on_registering, on_idle, on_child, on_relay, pair;
 static void hello_answered(struct conn *, const char *line, int r);
 
 static const struct phase {
@@ -212,6 +228,8 @@ static const struct phase {
 	[AWAIT_CLIENT] = { "await client", on_pending, 10000 },
 	[WAITING] = { "waiting", on_waiting, LOST_MS },
 	[PAIRED] = { "paired", on_pending, 30000 },
+	[LISTING] = { "listing", on_listing, 10000 },
+	[PINGING] = { "pinging", on_pinging, 20000 },
 	[DIALLING] = { "dialling", on_dialling, 50000 },
 	[REGISTERING] = { "registering", on_registering, 10000 },
 	[IDLE] = { "idle", on_idle, -1 },	/* --ping */
@@ -225,6 +243,8 @@ static void drop(struct conn *, const char *why);
 static void agent_hello(struct conn *, const struct hello *, struct key *);
 static void client_hello(struct conn *, const struct hello *, struct key *);
 static int go_send(struct conn *, struct conn *, ssize_t);
+static void ask_begin(struct conn *, const struct hello *);
+static void askers_tell(const struct conn *, const char *line);
 
 /* the command line; one role runs, so there is one of each */
 static struct config {
@@ -234,17 +254,20 @@ static struct config {
 	int ntrusted, trust_unix;
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source, *user, *try;
-	const char *cafile, *cert, *certkey, *connect, *proxy;
+	const char *cafile, *cert, *certkey, *connect, *proxy, *metrics;
 	long port, ssh_port, spare, drain, wait, ping, patience;
 	long connections, startups, sessions;
-	int fdpass, verbose, strict, proxied;
-	char node[NODE_LEN + 1];
+	int fdpass, verbose, strict, proxied, json, names, no_sshd;
+	long count;
+	char node[NODE_LEN + 1], patterns[NODES_LEN + 1];
+	const char *about;			/* one of both: for the hello */
 } cfg = { .port = -1, .ssh_host = "127.0.0.1", .ssh_port = 22,
     .source = "client", .spare = 1, .ping = PING_EVERY / 1000,
     .patience = PATIENCE };
 
 static struct list live;		/* the client of each session */
 static struct list pending;		/* clients in AWAIT_CLIENT and PAIRED */
+static struct list askers;		/* peers that list or ping */
 static int nconns;			/* connections, in any phase */
 static int nwaiting;			/* clients in WAITING, of all nodes */
 static int parked, held;		/* agent: in IDLE or PINGED; in HELD */
@@ -265,9 +288,19 @@ static struct proxy proxy;		/* host "": none */
 static unsigned char hash_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
 static uint64_t next_id;
+static void (*status)(void);		/* tells systemctl how it is */
 static int is_daemon, halting;
 
 /* messages */
+
+static int is_line;	/* the terminal has one that has not ended */
+
+static void
+line_clear(void)
+{
+	if (is_line && write(2, "\r\033[K", 4) > 0)
+		is_line = 0;
+}
 
 /* A fmt that ends in ':' goes on with what errno says. */
 static void
@@ -277,6 +310,7 @@ vsay_log(const char *fmt, va_list ap)
 	struct pollfd p = { 2, POLLOUT, 0 };
 	int e = errno, n = 0, max = sizeof b - 1;
 
+	line_clear();
 	if (is_daemon && !getenv("JOURNAL_STREAM"))
 		n = time_str(time(NULL), b, sizeof b);
 	n += snprintf(b + n, max - n, "mssh: ");
@@ -356,6 +390,81 @@ log_limited(enum limit_kind k, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* metrics: counters count where things happen; gauges are set for a scrape */
+
+enum {
+	M_ONLINE, M_BUSY, M_OFFLINE, M_PARKED, M_WAITING, M_SESSIONS,
+	M_CLIENT, M_NODE, M_BROKEN, M_SERVER,	/* what ended a session */
+	M_UP, M_DOWN,				/* bytes to the node, from it */
+	M_REFUSED, M_HELLO = M_REFUSED + C_MAX,	/* and an enum code */
+	M_PAUSES = M_HELLO + C_MAX, M_FDS, M_MAX_FDS, M_RESIDENT, M_START,
+	M_BUILD, M_PAIRING, M_TURNS = M_PAIRING + 18, M_LEN = M_TURNS + 18
+};
+
+static unsigned long long metric[M_LEN];
+static int nagents, noffline;		/* nodes that have agents; had some */
+static int first_fds;			/* descriptors before any connection */
+
+#define CODES "syntax,denied,offline,busy,exists,unreachable,timeout,limit"
+/* of a histogram in seconds, and in microseconds; its sum is behind the last */
+#define BOUNDS "0.0001,0.00025,0.0005,0.001,0.002,0.005,0.01,0.025,0.05,0.1," \
+	"0.25,0.5,1,2.5,5,10,+Inf"
+static const int bounds[] = { 100, 250, 500, 1000, 2000, 5000, 10000, 25000,
+    50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000 };
+
+static const struct family {
+	char kind;			/* gauge, counter or histogram */
+	uint8_t first;			/* in metric, of values or only one */
+	const char *name, *help, *label, *values;
+} families[] = {
+	{ 'g', M_ONLINE, "mssh_nodes", "Nodes that the server knows.",
+	    "state", "online,busy,offline" },
+	{ 'g', M_PARKED, "mssh_parked_connections",
+	    .help = "Parked connections of agents." },
+	{ 'g', M_WAITING, "mssh_waiting_clients",
+	    .help = "Clients that wait for a node." },
+	{ 'g', M_SESSIONS, "mssh_sessions", .help = "Sessions now." },
+	{ 'c', M_CLIENT, "mssh_ended_sessions", "What ended sessions.",
+	    "by", "client,node,network,server" },
+	{ 'c', M_UP, "mssh_session_bytes", "Bytes to nodes and from them.",
+	    "direction", "up,down" },
+	{ 'c', M_REFUSED + 1, "mssh_refusals", "Peers that were refused.",
+	    "reason", CODES },
+	{ 'c', M_HELLO, "mssh_handshakes", "What was said to hellos.",
+	    "result", "ok," CODES },
+	{ 'c', M_PAUSES, "mssh_accept_pauses",
+	    .help = "Pauses in which no connection was accepted." },
+	{ 'h', M_PAIRING, "mssh_pairing_seconds",
+	    "From a client's hello to the answer of its node.", "le", BOUNDS },
+	{ 'h', M_TURNS, "mssh_loop_turn_seconds",
+	    "How long a turn of the event loop took.", "le", BOUNDS },
+	{ 'g', M_FDS, "process_open_fds", .help = "Open descriptors." },
+	{ 'g', M_MAX_FDS, "process_max_fds", .help = "As many may be open." },
+	{ 'g', M_RESIDENT, "process_resident_memory_bytes",
+	    .help = "Memory in use." },
+	{ 'g', M_START, "process_start_time_seconds",
+	    .help = "When the server was started, in seconds since 1970." },
+	{ 'g', M_BUILD, "mssh_build_info", "The program's version.",
+	    "version", VERSION },
+};
+
+static void
+observe(int first, int64_t us)
+{
+	size_t i = 0;
+
+	while (i < LEN(bounds) && us > bounds[i])
+		i++;
+	metric[first + i]++;
+	metric[first + LEN(bounds) + 1] += us;
+}
+
+static void
+on_turn(int64_t us)
+{
+	observe(M_TURNS, us);
+}
+
 /* addresses */
 
 /* May p say for whom it speaks (--trusted)? */
@@ -412,12 +521,18 @@ is_parked(int phase)
 	return phase == PARKED || phase == PROBED;
 }
 
-/* The counters that follow from phases: c goes from one to the other. */
+/* The counters that follow from phases: c goes from one to the other, and is
+ * in its list or out of it already. */
 static void
 count(const struct conn *c, int from, int to)
 {
 	int more = is_parked(to) - is_parked(from);
 
+	if (more) {
+		metric[M_PARKED] += more;
+		metric[M_ONLINE] += more > 0 ? c->node->u.parked.n == 1 :
+		    -!c->node->u.parked.n;
+	}
 	held += (to == HELD) - (from == HELD);
 	nwaiting += (to == WAITING) - (from == WAITING);
 	parked += (to == IDLE || to == PINGED) -
@@ -523,6 +638,16 @@ conn_new(int fd, int (*get)(struct conn *))
 	return NULL;
 }
 
+/* Was the key that brought c here removed? */
+static int
+is_revoked(const struct conn *c)
+{
+	const struct key *k = is_parked(c->phase) ? c->node->key :
+	    c->end ? c->end->key : NULL;
+
+	return k && k->gone;
+}
+
 /* Sends one line at once, or not at all: -1. */
 static int
 line_send(struct conn *c, const char *fmt, ...)
@@ -619,6 +744,8 @@ static void
 linger(struct conn *c)
 {
 	list_add(&evictable, c);
+	if (c->end)
+		duct_end(&c->end->out);
 	c->t.since = reactor_now();
 	c->u.discarded = 0;
 	shutdown(c->io.fd, SHUT_WR);
@@ -651,6 +778,8 @@ session_log(struct conn *c, const char *why)
 	struct conn *node = client->end->to;
 	struct key *k = client->end->key;
 
+	metric[why ? halting || is_revoked(client) || is_revoked(node) ?
+	    M_SERVER : M_BROKEN : client->first ? M_CLIENT : M_NODE]++;
 	if (!why)
 		why = client->first ? "closed by the client" :
 		    "closed by the node";
@@ -668,14 +797,17 @@ static int
 flow(struct conn *from, struct conn *to)
 {
 	struct duct *d = &from->end->out;
-	int net = from->end->net;
+	int net = from->end->net, r;
+	uint64_t before = d->total;
 
 	if (d->eof)
 		return 1;
 	/* close(2) will pass the second end of file on; what ends behind
 	 * openssl may be a cut */
 	d->keep = to->end->out.eof || net >= 0;
-	switch (duct_move(d, &from->io, &to->io)) {
+	r = duct_move(d, &from->io, &to->io);
+	metric[from->agent ? M_DOWN : M_UP] += d->total - before;
+	switch (r) {
 	case DUCT_MORE:
 		from->io.bulk = 1;
 		io_again(&from->io);
@@ -749,9 +881,8 @@ on_relay(struct conn *c)
 		/* nobody reads it any more, so nobody else would notice */
 		if (h->out.eof && (e = net_error(c->io.fd)))
 			why = strerror(e);
-		else if (!(why = net_lost(h, net_of(c))) && c->silent &&
-		    reactor_now() - c->t.since >= SILENT_MAX)
-			why = "it sent nothing";
+		else
+			why = net_lost(h, net_of(c));
 	}
 	/* what is held could not be written */
 	if (!why && (out = flow(c, p)) < 0) {
@@ -770,10 +901,6 @@ on_relay(struct conn *c)
 		return;
 	}
 	c->io.bulk = p->io.bulk = h->out.bulk || p->end->out.bulk;
-	if (c->silent && h->out.total) {
-		c->silent = 0;
-		c->node->silent--;
-	}
 }
 
 /* server: nodes */
@@ -784,6 +911,7 @@ static struct node *newest, *oldest;	/* offline, remembered */
 static int nseen;
 static struct io listeners[MAX_HOSTS];
 static int nlisten;
+static int metrics_from = MAX_HOSTS;	/* those from here on are for that */
 static int64_t started;
 static struct io housekeeping, drained;
 
@@ -804,7 +932,7 @@ node_get(const char *id)
 	struct node **p = node_at(id), *n = *p;
 	size_t len = strlen(id) + 1;
 
-	if (n || !(n = calloc(1, sizeof *n + len)))
+	if (n || !(n = calloc(1, offsetof(struct node, id) + len)))
 		return n;
 	memcpy(n->id, id, len);
 	nnodes++;
@@ -828,6 +956,7 @@ static void
 node_free(struct node *n)
 {
 	unremember(n);
+	noffline -= n->seen != 0;
 	*node_at(n->id) = n->chain;
 	nnodes--;
 	key_point(&n->key, NULL);
@@ -864,10 +993,12 @@ static struct secret unknown;		/* stands for each that we have not */
 static int keys_dir = -1;		/* where --keys is, */
 static const char *keys_name;		/* under that name */
 
+/* node is NULL where any will do. */
 static int
 key_allows(const struct key *k, enum role role, const char *node)
 {
-	return !k->gone && k->roles >> role & 1 && glob_list(k->nodes, node, 0);
+	return !k->gone && k->roles & role_rights[role] &&
+	    (!node || glob_list(k->nodes, node, 0));
 }
 
 static struct key **
@@ -982,6 +1113,14 @@ keys_load(void)
 
 /* server: refusals */
 
+static void
+count_refusal(const struct conn *c, enum code code)
+{
+	metric[M_REFUSED + code]++;
+	if (c->phase < LINGER)
+		metric[M_HELLO + code]++;
+}
+
 /* Says why, in the peer's own protocol, and closes.  A client is unlinked from
  * the agent that was called for it. */
 static void
@@ -995,6 +1134,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
 	log_limited(N_REFUSAL, "refused %s: %.140s", peer_str(&c->peer), why);
+	count_refusal(c, code);
 	if (c->end && c->end->to)
 		c->end->to = c->end->to->end->to = NULL;
 	if (c->early) {
@@ -1034,6 +1174,7 @@ source_of(const struct peer *p)
 
 	if (bucket == SOURCES || startups[bucket] < caps.source_startups)
 		return bucket;
+	metric[M_REFUSED + C_LIMIT]++;
 	log_limited(N_REFUSAL, "refused %s: %d connections of its address have "
 	    "not said who they are (2/3 of --startups)", peer_str(p),
 	    startups[bucket]);
@@ -1054,6 +1195,7 @@ accept_pause(struct io *io)
 		return;
 	}
 	io_after(io, PAUSE);
+	metric[M_PAUSES]++;
 	if (reactor_now() - said < 1000)
 		return;
 	said = reactor_now();
@@ -1077,6 +1219,7 @@ evict_oldest(void)
 
 	while ((c = evictable.head) && ((many = evictable.n >= cfg.startups) ||
 	    nconns >= cfg.connections)) {
+		metric[M_REFUSED + C_LIMIT]++;
 		log_limited(N_REFUSAL, many ? "refused %s: %d connections have "
 		    "not said who they are (--startups)" : "refused %s: all %d "
 		    "connections are in use (--connections)",
@@ -1123,8 +1266,9 @@ on_listen(struct io *io)
 		c->peer = p;
 		list_add(&evictable, c);
 		startups[c->s.source = bucket]++;
-		enter(c, cfg.proxied ? FRONT : HELLO);
-		if (cfg.proxied && !is_front(&p))
+		c->scrape = io >= listeners + metrics_from;
+		enter(c, c->scrape ? HEAD : cfg.proxied ? FRONT : HELLO);
+		if (cfg.proxied && !c->scrape && !is_front(&p))
 			refuse(c, C_DENIED, "this server takes connections "
 			    "from its reverse proxy only (--trusted)");
 	}
@@ -1188,6 +1332,7 @@ on_front(struct conn *c)
 	ssize_t n = peek(c);
 	int r = n > 0 ? proxy_take((char *)peeked, n, &p) : 0;
 
+	c->front = r > 0;
 	if (r > 0 && set_client_addr(c, &p))
 		resume_hello(c, r);
 	else if (r < 0)
@@ -1197,12 +1342,91 @@ on_front(struct conn *c)
 		not_yet(c, n < 0 || c->io.ready & IO_H, "PROXY header", "");
 }
 
+static char page[12 << 10];
+static int page_len;
+
+static void
+page_add(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	page_len += vsnprintf(page + page_len, sizeof page - page_len, fmt, ap);
+	va_end(ap);
+}
+
+/* One family, in OpenMetrics or in Prometheus' own format: there a counter's
+ * suffix is part of the family's name. */
+static void
+page_family(const struct family *f, int open)
+{
+	const char *suffix = f->kind == 'c' ? "_total" :
+	    f->kind == 'h' ? "_bucket" : "", *v = f->values;
+	const char *more = f->kind == 'c' && !open ? suffix : "";
+	unsigned long long n = 0, *m = metric + f->first;
+	int len = 0;
+
+	page_add("# HELP %s%s %s\n# TYPE %s%s %s\n", f->name, more, f->help,
+	    f->name, more, f->kind == 'c' ? "counter" : f->kind == 'h' ?
+	    "histogram" : "gauge");
+	if (!v)
+		page_add("%s%s %llu\n", f->name, suffix, *m);
+	for (; v && (len = list_next(&v)); v += len) {
+		n = *m++ + (f->kind == 'h' ? n : 0);
+		page_add("%s%s{%s=\"%.*s\"} %llu\n", f->name, suffix, f->label,
+		    len, v, n);
+	}
+	if (f->kind == 'h')
+		page_add("%s_sum %llu.%06llu\n%s_count %llu\n", f->name,
+		    *m / 1000000, *m % 1000000, f->name, n);
+}
+
+static void
+page_write(int open)
+{
+	const struct family *f;
+
+	metric[M_BUSY] = nagents - metric[M_ONLINE];
+	metric[M_OFFLINE] = noffline;
+	metric[M_WAITING] = nwaiting;
+	metric[M_SESSIONS] = live.n;
+	metric[M_FDS] = first_fds + nconns + duct_fds;
+	metric[M_RESIDENT] = sys_resident();
+	page_add("HTTP/1.1 200 OK\r\nContent-Type: %s; charset=utf-8\r\n"
+	    "Connection: close\r\n\r\n", open ? "application/openmetrics-text; "
+	    "version=1.0.0" : "text/plain; version=0.0.4");
+	for (f = families; f < families + LEN(families); f++)
+		page_family(f, open);
+	page_add("%s", open ? "# EOF\n" : "");
+}
+
+/* What is asked for at --metrics. */
+static void
+scrape_answer(struct conn *c, struct request *q)
+{
+	page_len = 0;
+	if (q->metrics && (q->status == 426 || q->status == 101))
+		page_write(q->open);
+	else {
+		if (q->status == 426 || q->status == 101) {
+			q->status = 404;
+			q->why = "there are /metrics and /healthz";
+		}
+		page_len = http_answer(q, page, sizeof page);
+	}
+	/* it is less than a new socket takes */
+	if (send(c->io.fd, page, page_len, MSG_NOSIGNAL) == page_len)
+		linger(c);
+	else
+		drop(c, "it does not read");
+}
+
 /* The head of an HTTP request: it ends in our protocol, or in an answer that
  * an HTTP client understands. */
 static void
 on_head(struct conn *c)
 {
-	struct request q = { 0, 0, NULL, NULL };
+	struct request q = { .why = NULL };
 	struct peer p = { .port = 0 };
 	ssize_t n = peek(c);
 	char b[600];
@@ -1214,13 +1438,19 @@ on_head(struct conn *c)
 			drop(c, "gone");
 		return;
 	}
+	if (c->scrape) {
+		scrape_answer(c, &q);
+		return;
+	}
 	if (r > 0 && is_front(&c->peer))
 		head_origin(q.fields, cfg.trusted, cfg.ntrusted, &p);
 	if (!set_client_addr(c, &p))
 		return;
-	if (q.status != 200 && q.status != 101)
+	if (q.status != 200 && q.status != 101) {
+		count_refusal(c, C_SYNTAX);
 		log_limited(N_REFUSAL, "refused %s: HTTP: %s",
 		    peer_str(&c->peer), q.why);
+	}
 	n = send(c->io.fd, b, http_answer(&q, b, sizeof b), MSG_NOSIGNAL);
 	if (q.status != 101)
 		linger(c);
@@ -1239,8 +1469,8 @@ on_head(struct conn *c)
 static void
 no_hello(struct conn *c, const char *why)
 {
-	static const char text[] = "this is a rendezvous server: it speaks "
-	    "neither SSH nor TLS by itself, see mssh(1)";
+	static const char text[] = "this is an mssh server, not an SSH "
+	    "server: use mssh user@node --server HOST";
 	/* an alert: protocol_version (RFC 8446 6) */
 	unsigned char b[512] = "\x15\x03\x01\x00\x02\x02\x46";
 	ssize_t n = peek(c);
@@ -1250,6 +1480,7 @@ no_hello(struct conn *c, const char *why)
 		enter(c, HEAD);
 		on_head(c);
 	} else if (t == T_TLS || t == T_SSH) {
+		count_refusal(c, C_SYNTAX);
 		log_limited(N_REFUSAL, "refused %s: %s", peer_str(&c->peer),
 		    t == T_TLS ? "a TLS client" : "an SSH client");
 		send(c->io.fd, b, t == T_TLS ? 7 : ssh_refusal(b, text),
@@ -1259,6 +1490,13 @@ no_hello(struct conn *c, const char *why)
 		refuse(c, C_SYNTAX, "%s", why);
 }
 
+/* The node that h is about, or NULL: what it lists depends on the key. */
+static const char *
+node_of(const struct hello *h)
+{
+	return h->role == R_LIST ? NULL : h->node;
+}
+
 /* Proves that we know the peer's key, and asks for as much.  One that we do
  * not know is treated like any other, with a key that nobody has. */
 static void
@@ -1266,7 +1504,7 @@ challenge(struct conn *c, const struct hello *h)
 {
 	unsigned char nonce[MAC_LEN], mac[MAC_LEN];
 	char n64[B64_LEN + 1], m64[B64_LEN + 1];
-	struct key *k = key_find(h->key, h->role, h->node);
+	struct key *k = key_find(h->key, h->role, node_of(h));
 	const struct secret *s = k ? &k->secret : &unknown;
 	struct proof *p = c->end->proof;
 
@@ -1293,18 +1531,21 @@ welcome(struct conn *c, const struct hello *h, struct key *k)
 {
 	int agent = h->role == R_AGENT, full = nconns - evictable.n >=
 	    cfg.connections - cfg.connections / 8;
-	struct node *n = full ? *node_at(h->node) : node_get(h->node);
+	struct node *n = agent && full ? *node_at(h->node) : NULL;
 
 	if (full && !(agent && (k || (n && (n->agents || n->seen)))))
 		refuse(c, C_LIMIT, "the server is full (--connections), try "
 		    "later");
-	else if (!n && !(n = node_get(h->node)))
+	else if (h->role != R_LIST && !n && !(n = node_get(h->node)))
 		no_memory(c);
 	else {
 		list_del(c);
-		unremember(n);
-		c->node = n;
-		n->refs++;
+		metric[M_HELLO]++;
+		if (n) {
+			unremember(n);
+			c->node = n;
+			n->refs++;
+		}
 		(agent ? agent_hello : client_hello)(c, h, k);
 	}
 }
@@ -1323,6 +1564,7 @@ on_hello(struct conn *c)
 		else
 			c->early = c->ssh = h.early;
 		c->version = h.version;
+		c->late = h.late || h.version == 1;
 	}
 	if (r == -2)
 		no_hello(c, why);
@@ -1350,16 +1592,19 @@ on_proof(struct conn *c)
 	char line[LINE_LEN], w[B64_LEN + 1];
 	int r = line_read(c, line), ok;
 
-	if (r == -1)
+	if (r == -1) {
+		count_refusal(c, C_DENIED);
 		log_limited(N_REFUSAL, "refused %s: it left without a proof "
 		    "of the key %s", peer_str(&c->peer), h.key);
+	}
 	if (r == 0 || r == -1) {
 		not_yet(c, r, "proof of the key ", h.key);
 		return;
 	}
 	ok = r > 0 && word_is(line, "PROOF") &&
 	    word_get(line, "mac", w, sizeof w) > 0 && b64_parse(w, mac) == 0 &&
-	    !mac_differs(mac, p->mac) && k && key_allows(k, h.role, h.node);
+	    !mac_differs(mac, p->mac) && k &&
+	    key_allows(k, h.role, node_of(&h));
 	end_free(c);
 	if (ok)
 		welcome(c, &h, k);
@@ -1417,7 +1662,7 @@ probe_parked(struct node *n)
 }
 
 static void
-park(struct conn *c, struct key *k)
+park(struct conn *c, struct key *k, uint16_t v)
 {
 	struct node *n = c->node;
 	struct conn *a;
@@ -1428,8 +1673,15 @@ park(struct conn *c, struct key *k)
 	if (k)
 		k->parked += n->u.parked.n;
 	key_point(&n->key, k);
+	if (!known)
+		n->since = (reactor_now() - started) / 1000;
 	n->run = c->u.run;
-	n->agents++;
+	n->major = v >> 8;
+	n->minor = v & 255;
+	if (!n->agents++) {
+		nagents++;
+		noffline -= n->seen != 0;
+	}
 	c->agent = 1;
 	for (a = n->u.parked.head, i = n->u.parked.n; i > 0; i--, a = a->next)
 		if (c->u.run && a->u.run == c->u.run && a->slot == c->slot) {
@@ -1476,7 +1728,7 @@ agent_hello(struct conn *c, const struct hello *h, struct key *k)
 	} else if (line_send(c, "OK") < 0)
 		drop(c, "gone");
 	else
-		park(c, k);
+		park(c, k, h->v);
 }
 
 static void
@@ -1498,6 +1750,8 @@ on_parked(struct conn *c)
 		return;
 	}
 	if ((r = line_read(c, line)) > 0) {
+		if (askers.n)
+			askers_tell(c, line);
 		enter(c, PARKED);
 		/* one that is called at once is not worth two calls */
 		if (io_lazy(&c->io, 1) < 0 || (word_is(line, "PING") &&
@@ -1514,11 +1768,14 @@ on_parked(struct conn *c)
 
 /* server: clients are paired
  *
- *	hello --> PAIRED --> RELAY		GO was sent, READY came
- *	hello --> AWAIT_CLIENT --> PAIRED	too many are silent: it has to
- *						send something first
- *	hello --> WAITING --> PAIRED		nothing was parked
+ *	hello --> AWAIT_CLIENT --> PAIRED	its first bytes came
+ *	PAIRED --> RELAY			READY came
+ *	hello --> WAITING --> AWAIT_CLIENT	nothing was parked
  *	PAIRED --> PAIRED or WAITING		it was called in vain
+ *
+ * One that says nothing gets no parked connection and costs sshd no process.
+ * Each side of SSH begins by itself (RFC 4253 4.2); but some clients wait for
+ * OK before they pass the first bytes on, those of version 1 among them.
  *
  * A client that is paired points at the agent's connection (end->to), and that
  * at the client; from its GO on the two are linked as in a session, but in the
@@ -1539,19 +1796,13 @@ client_hello(struct conn *c, const struct hello *h, struct key *k)
 		if (k)
 			k->clients++;
 		c->u.id = next_id++;
+		c->end->u.came = reactor_us();
 		c->t.until = reactor_now() + h->wait * 1000;
-		pair(c);
+		if (h->role == R_CLIENT)
+			pair(c);
+		else
+			ask_begin(c, h);
 	}
-}
-
-/* Was the key that brought c here removed? */
-static int
-is_revoked(const struct conn *c)
-{
-	const struct key *k = is_parked(c->phase) ? c->node->key :
-	    c->end ? c->end->key : NULL;
-
-	return k && k->gone;
 }
 
 /* Tells a client that it may begin, if it does not know yet.  0, -1. */
@@ -1565,50 +1816,81 @@ client_ok(struct conn *c)
 	    line_send(c, "OK id=%016llx", (unsigned long long)c->u.id);
 }
 
-/* May c, of whose first bytes n are here, be paired now?  One that has not said
- * a word costs sshd a process, so there is little room for such: the rest must
- * speak first (every SSH client does), with its OK in hand.  0: no, and c may
- * be gone. */
+/* Have first bytes of c come, n of them?  Until they do, one without a key may
+ * be evicted.  0: no, and c may be gone. */
 static int
-may_pair(struct conn *c, ssize_t n)
+has_begun(struct conn *c, ssize_t n)
 {
-	struct node *node = c->node;
-	int32_t now = reactor_now() / SILENT_EVERY;
-
-	if (c->silent || n > 0)
+	if (n > 0)
 		return 1;
-	if (node->due < now)
-		node->due = now;
 	if (n == -2 || (n == -1 && c->version == 2))
 		drop(c, "the client gave up");
-	else if (node->silent < MAX_SILENT && node->due - now < SILENT_BURST) {
-		node->due++;
-		node->silent++;
-		return c->silent = 1;
-	} else if (client_ok(c) < 0)
+	else if (c->late && client_ok(c) < 0)
 		drop(c, "gone");
 	else {
-		list_add(&pending, c);
+		list_add(c->end->key ? &pending : &evictable, c);
+		startups[c->s.source] += !c->end->key;
 		enter(c, AWAIT_CLIENT);
+		if (!c->early)
+			io_after(&c->io, FIRST_BYTE);
 	}
 	return 0;
+}
+
+/* Does c learn that there is such a node?  Without keys all may connect to all
+ * nodes, but what they are called is told on this machine only. */
+static int
+may_see(const struct conn *c, const char *node)
+{
+	const struct key *k = c->end->key;
+
+	return k ? key_allows(key_find(k->secret.name, R_LIST, node), R_LIST,
+	    node) : is_local(&c->peer) && !c->web && !c->front;
+}
+
+/* Nodes whose names are one typing error away, of those that c may see: ";
+ * similar: a, b", or "". */
+static const char *
+similar(const struct conn *c)
+{
+	static char b[4 * NODE_LEN];
+	char name[NODE_LEN + 1];
+	const struct node *n;
+	unsigned i;
+	static int64_t last;		/* thousands of names: once a turn */
+	int len = 0, found = 0;
+
+	*b = '\0';
+	if (last == reactor_now() || (!c->end->key && !may_see(c, "")))
+		return b;
+	last = reactor_now();
+	for (i = 0; found < 3 && name_variant(c->node->id, i, name); i++)
+		if (*name && (n = *node_at(name)) && (n->agents || n->seen) &&
+		    may_see(c, name))
+			len += snprintf(b + len, sizeof b - len, "%s%s",
+			    found++ ? ", " : "; similar: ", name);
+	return b;
 }
 
 static void
 offline(struct conn *c)
 {
 	struct node *n = c->node;
+	char t[AGO_LEN];
 
+	ago(reactor_now() - n->seen, t);
 	if (n->agents)
 		refuse(c, C_BUSY, "%s is busy or gone: it has %d sessions, and "
 		    "has parked no connection for %s; try again", n->id,
-		    n->agents, ago(reactor_now() - n->seen,
-		    (char[AGO_LEN]){ 0 }));
+		    n->agents, t);
+	else if (n->seen && n->lost && reactor_now() - n->seen < 2 * LOST_MS)
+		refuse(c, C_OFFLINE, "%s is offline: its agent has not "
+		    "answered for %s", n->id, t);
 	else if (n->seen)
 		refuse(c, C_OFFLINE, "%s is offline (last seen %s ago)", n->id,
-		    ago(reactor_now() - n->seen, (char[AGO_LEN]){ 0 }));
+		    t);
 	else
-		refuse(c, C_OFFLINE, "%s is offline (never seen here)", n->id);
+		refuse(c, C_OFFLINE, "%s is unknown here%s", n->id, similar(c));
 }
 
 /* c waits until a connection is parked: as long as it wants to, or since the
@@ -1618,7 +1900,7 @@ wait_parked(struct conn *c)
 {
 	struct node *n = c->node;
 	int64_t now = reactor_now(), until = n->agents ? now + LOST_MS :
-	    n->seen ? n->seen + n->grace : 0;
+	    n->seen ? n->seen + (n->lost ? LOST_MS : LEFT_MS) : 0;
 	int again = c->phase == PAIRED || c->phase == WAITING;
 
 	if (until < started + START_MS)
@@ -1660,13 +1942,13 @@ pair(struct conn *c)
 		return;
 	}
 	if (n->agents - n->u.parked.n >= cfg.sessions) {
-		refuse(c, C_BUSY, "%s has %d sessions (--sessions), try later",
-		    n->id, n->agents - n->u.parked.n);
+		refuse(c, C_BUSY, "%s is at its limit of %ld sessions "
+		    "(--sessions), try later", n->id, cfg.sessions);
 		return;
 	}
 	while (n->u.parked.n) {
 		got = peek(c);
-		if (!may_pair(c, got))
+		if (!has_begun(c, got))
 			return;
 		a = n->u.parked.head->prev;
 		if (end_get(a) < 0) {
@@ -1698,10 +1980,17 @@ on_pending(struct conn *c)
 
 	if (mute && n > 0)
 		pair(c);
-	else if (n == -2 || (n == -1 && (mute || c->version == 2)) ||
-	    io_expired(&c->io))
-		drop(c, mute ? "the client said nothing" :
-		    "the client gave up");
+	else if (n == -2 || (n == -1 && (mute || c->version == 2)))
+		drop(c, "the client gave up");
+	else if (io_expired(&c->io) && !mute)
+		drop(c, "its agent did not answer");
+	else if (c->io.heap < 0 && !c->early) {
+		io_after(&c->io, phases[AWAIT_CLIENT].ms);
+		if (client_ok(c) < 0)
+			drop(c, "gone");
+	} else if (c->io.heap < 0)
+		refuse(c, C_TIMEOUT, "the client sent nothing for %d s; an SSH "
+		    "client speaks first", phases[AWAIT_CLIENT].ms / 1000);
 }
 
 /* server: call and session
@@ -1723,7 +2012,9 @@ begin(struct conn *c, struct conn *a)
 	if (!c->s.copied)		/* what peek() saw is still there */
 		c->io.ready |= IO_R;
 	c->end->out.total = c->s.copied;
+	metric[M_UP] += c->s.copied;
 	c->t.since = reactor_now();
+	observe(M_PAIRING, reactor_us() - c->end->u.came);
 	if (a->version == 1)
 		net_keepalive(a->io.fd, 30, 10, net_probes);
 	list_add(&live, c);
@@ -1776,6 +2067,8 @@ on_go_sent(struct conn *a)
 	char line[LINE_LEN];
 	int r = line_read(a, line), code = r > 0 ? reply_parse(line, &text) : 0;
 
+	if (code < 0 && askers.n)	/* a ping's answer has crossed GO */
+		askers_tell(a, line);
 	if (r > 0 && code == C_OK)
 		begin(c, a);
 	else if (code > 0) {
@@ -1797,6 +2090,196 @@ on_go_sent(struct conn *a)
 	}
 }
 
+/* server: list and ping
+ *
+ * In LISTING a peer gets a line NODE for each node, as the socket takes them,
+ * then END.  In PINGING it says PING and gets PONG at once, AGENT when the
+ * node has said PONG, and what that says of its sshd.  A parked connection that
+ * is pinged stays parked and does not know for whom: what it says goes to all
+ * who ask about its node.
+ */
+
+static int
+row_write(char *b, size_t size, const struct node *n)
+{
+	const struct conn *a = n->refs ? n->u.parked.head : NULL;
+	int idle = a ? n->u.parked.n : 0, busy = (int)n->agents - idle;
+	int64_t now = reactor_now();
+	char v[20] = "";
+
+	if (n->major | n->minor)
+		snprintf(v, sizeof v, " version=%u.%u", (unsigned)n->major,
+		    (unsigned)n->minor);
+	return snprintf(b, size, "NODE %s state=%s since=%lld parked=%d "
+	    "sessions=%d waiting=%d%s%s%s\n", n->id, a ? "online" :
+	    n->agents ? "busy" : "offline", (long long)(n->agents ?
+	    (now - started) / 1000 - n->since : (now - n->seen) / 1000), idle,
+	    busy, n->waiting.n, v, a ? " address=" : "",
+	    a ? peer_str(&a->prev->peer) : "");
+}
+
+/* Writes the next rows, for LIST_US at most.  A node that comes or goes during
+ * the list may be missed. */
+static void
+rows_fill(struct conn *c, struct listing *l)
+{
+	int64_t until = reactor_us() + LIST_US;
+	const struct node *n;
+	unsigned i;
+
+	l->off = l->len = 0;
+	for (; l->chain < CHAINS; l->chain++, l->row = 0) {
+		if (reactor_us() > until)
+			return;
+		for (n = table[l->chain], i = 0; n; n = n->chain, i++) {
+			if (i < l->row || !(n->agents || n->seen) ||
+			    !glob_list(l->patterns, n->id, 0) ||
+			    !may_see(c, n->id))
+				continue;
+			if (l->len + LINE_LEN > sizeof l->b) {
+				l->row = i;
+				return;
+			}
+			l->len += row_write(l->b + l->len, LINE_LEN, n);
+			l->count++;
+		}
+	}
+	if (l->chain++ == CHAINS)
+		l->len += snprintf(l->b + l->len, sizeof l->b - l->len,
+		    "END %u\n", l->count);
+}
+
+static void
+on_listing(struct conn *c)
+{
+	struct listing *l = (void *)c->end->out.stash;
+	ssize_t n;
+
+	if (l->off == l->len && is_revoked(c)) {
+		refuse(c, C_DENIED, "its key was removed");
+		return;
+	}
+	if (l->off == l->len)
+		rows_fill(c, l);
+	if (!l->len && l->chain > CHAINS) {
+		linger(c);
+		return;
+	}
+	n = send(c->io.fd, l->b + l->off, l->len - l->off, MSG_NOSIGNAL);
+	if (n >= 0) {
+		l->off += n;
+		enter(c, LISTING);
+		c->io.bulk = 1;
+		io_again(&c->io);
+	} else if ((errno != EAGAIN && errno != EWOULDBLOCK) ||
+	    io_expired(&c->io))
+		drop(c, "it did not read the list");
+}
+
+/* Begins what is not a session. */
+static void
+ask_begin(struct conn *c, const struct hello *h)
+{
+	struct listing *l = NULL;
+
+	if (askers.n >= MAX_ASKERS)
+		refuse(c, C_BUSY, "%d peers list or ping already, try later",
+		    askers.n);
+	else if (h->role == R_LIST && !c->end->key && !may_see(c, ""))
+		refuse(c, C_DENIED, "only a peer on the server's own machine "
+		    "may list its nodes, as the server has no --keys");
+	else if (h->role == R_LIST && !(l = calloc(1, sizeof *l)))
+		no_memory(c);
+	else {
+		list_add(&askers, c);
+		c->t.since = 0;
+		if (h->role == R_LIST) {
+			memcpy(l->patterns, h->node, sizeof l->patterns);
+			c->end->out.stash = (void *)l;
+		}
+		c->u.asked = c->s.looks = 0;
+		enter(c, h->role == R_LIST ? LISTING : PINGING);
+		io_again(&c->io);
+		if (line_send(c, "OK") < 0)
+			drop(c, "gone");
+	}
+}
+
+/* Pings c's node for it, by its newest parked connection. */
+static void
+ping_node(struct conn *c, int sshd)
+{
+	struct node *n = c->node;
+	struct conn *a = n->u.parked.n ? n->u.parked.head->prev : NULL;
+
+	if (!a)
+		offline(c);
+	else if (a->version == 1)
+		refuse(c, C_SYNTAX, "%s cannot be pinged: its agent speaks "
+		    "version 1 of the protocol", n->id);
+	else if (sshd && !(n->major | n->minor))
+		refuse(c, C_SYNTAX, "%s cannot look at its sshd: its agent is "
+		    "too old (see --no-sshd)", n->id);
+	else {
+		if (a->phase != PROBED) {
+			enter(a, PROBED);
+			io_after(&a->io, ANSWER_MAX);
+		}
+		c->u.asked = reactor_us();
+		c->t.since = reactor_now();
+		c->s.looks |= sshd;
+		errno = 0;		/* as if half a line was sent; a full
+					 * buffer is judged by PROBED */
+		if (io_lazy(&a->io, 0) < 0 || (line_send(a, sshd ?
+		    "PING sshd=1" : "PING") < 0 && errno != EAGAIN))
+			drop(a, "gone");
+	}
+}
+
+/* A parked connection says what some may have asked for: each of those gets its
+ * AGENT and SSHD once. */
+static void
+askers_tell(const struct conn *a, const char *line)
+{
+	struct conn *c = askers.head;
+	int i, pong = word_is(line, "PONG") != NULL;
+	int sshd = word_is(line, "SSHD") != NULL;
+
+	for (i = askers.n; i > 0; i--, c = c->next)
+		if (c->node != a->node || c->phase != PINGING)
+			;
+		else if (pong && c->u.asked) {
+			line_send(c, "AGENT us=%llu", (unsigned long long)
+			    reactor_us() - (unsigned long long)c->u.asked);
+			c->u.asked = 0;
+		} else if (sshd && c->s.looks) {
+			line_send(c, "%s", line);
+			c->s.looks = 0;
+		}
+}
+
+static void
+on_pinging(struct conn *c)
+{
+	char line[LINE_LEN], w[2];
+	int r = line_read(c, line);
+
+	if (r < 0 || io_expired(&c->io))
+		drop(c, "it asks no more");
+	else if (is_revoked(c))
+		refuse(c, C_DENIED, "its key was removed");
+	else if (r > 0 && word_is(line, "PING")) {
+		enter(c, PINGING);
+		if (c->u.asked || reactor_now() - c->t.since < PING_MIN)
+			refuse(c, C_LIMIT, "the next ping may follow the "
+			    "answer, and %d ms after the last", PING_MIN);
+		else if (line_send(c, "PONG") < 0)
+			drop(c, "gone");
+		else
+			ping_node(c, word_get(line, "sshd", w, sizeof w) > 0);
+	}
+}
+
 /* ending connections */
 
 /* c is gone, and counts no more.  Clients wait longer for a node that was lost
@@ -1808,19 +2291,19 @@ conn_release(struct conn *c, const char *why)
 
 	if (!c->agent && c->end && c->end->key)
 		c->end->key->clients--;
-	if (c->silent)
-		n->silent--;
 	if (c->agent && !--n->agents) {
+		nagents--;
+		noffline++;
 		n->seen = reactor_now();
-		n->grace = c->io.ready & IO_H ? LEFT_MS : LOST_MS;
+		n->lost = !(c->io.ready & IO_H);
 		if (!halting)
 			log_limited(N_NODE, "%s is offline (last connection, "
 			    "from %s: %s)", n->id, peer_str(&c->peer),
 			    why ? why : "closed");
 	}
 	nconns--;
-	count(c, c->phase, BIRTH);
 	list_del(c);
+	count(c, c->phase, BIRTH);
 	end_free(c);
 	io_close(&c->io);
 	free(c);
@@ -1951,6 +2434,7 @@ on_term(void)
 	while (nlisten)
 		io_close(&listeners[--nlisten]);
 	drop_all(&evictable, "the server stops");
+	drop_all(&askers, "the server stops");
 	sweep_all();
 	if (!cfg.drain)
 		drop_all(&live, "the server stopped");
@@ -1978,13 +2462,14 @@ listen_fd(int fd, const char *name)
 	if (nlisten == MAX_HOSTS)
 		die(X_USAGE, "more than %d addresses to listen on", MAX_HOSTS);
 	if (getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
-		die(X_FAIL, "getsockname:");
+		die(X_FAIL, "cannot read the address of a socket:");
 	peer_set(&p, &ss);
 	if (p.port)
 		cfg.port = p.port;	/* the kernel's choice holds for all */
 	if (io_add(&listeners[nlisten++], fd, on_listen) < 0)
 		die(X_FAIL, "cannot watch a socket:");
-	say_log("listening on %s", name && is_unix(&p) ? name : peer_str(&p));
+	say_log("%s %s", nlisten > metrics_from ? "metrics at" :
+	    "listening on", name && is_unix(&p) ? name : peer_str(&p));
 }
 
 static void
@@ -2010,6 +2495,25 @@ listen_host(const char *host, int v6only)
 		peer_set(&p, &to[i]);
 		listen_fd(net_listen(&to[i], v6only), peer_str(&p));
 	}
+}
+
+static void
+listen_metrics(void)
+{
+	char host[HOST_LEN + 1], port[33];
+
+	metrics_from = nlisten;
+	if (begins(cfg.metrics, "unix:"))
+		listen_fd(net_listen_unix(cfg.metrics + 5), cfg.metrics);
+	else if (host_split(cfg.metrics, strlen(cfg.metrics), host, port, -1) <
+	    0 || num_parse(port, 0, 65535, &cfg.port) < 0)
+		die(X_USAGE, "--metrics needs ADDR:PORT or unix:PATH");
+	else
+		listen_host(host, 1);
+	sys_resident();
+	metric[M_START] = time(NULL);
+	metric[M_BUILD] = 1;
+	reactor_turn = on_turn;
 }
 
 static long
@@ -2075,10 +2579,16 @@ on_housekeeping(struct io *io)
 {
 	io_expired(io);
 	log_left_out();
-	if (nlisten)
-		sys_notify("STATUS=%d sessions, %zu nodes known, %d of them "
-		    "offline", live.n, nnodes, nseen);
+	if (!halting)
+		status();
 	io_after(io, sys_watchdog());
+}
+
+static void
+server_status(void)
+{
+	sys_notify("STATUS=%d sessions, %zu nodes known, %d of them offline",
+	    live.n, nnodes, nseen);
 }
 
 static void
@@ -2086,7 +2596,7 @@ daemon_start(void (*on_stop)(void))
 {
 	is_daemon = 1;
 	sys_notify_open();
-	limits(proc_raise());
+	limits(metric[M_MAX_FDS] = proc_raise());
 	if (io_add(&housekeeping, -1, on_housekeeping) < 0 ||
 	    io_add(&drained, -1, finish) < 0)
 		die(X_FAIL, "no memory:");
@@ -2102,11 +2612,12 @@ run_server(void)
 	const char *why, *slash = cfg.keys ? strrchr(cfg.keys, '/') : NULL;
 	int i, bad, v6only = 0, n = net_inherited(&bad);
 
+	status = server_status;
 	daemon_start(on_term);
 	started = reactor_now();
 	if (cfg.proxied && !cfg.ntrusted && !cfg.trust_unix)
-		die(X_USAGE, "--proxy-protocol needs --trusted: the front's "
-		    "address");
+		die(X_USAGE, "--proxy-protocol needs --trusted: the reverse "
+		    "proxy's address");
 	if (n < 0)
 		die(X_USAGE, "LISTEN_FDS: descriptor %d is not a listening "
 		    "socket (ListenStream=, Accept=no)", bad);
@@ -2124,6 +2635,8 @@ run_server(void)
 			    cfg.listen[i]);
 		else
 			listen_host(cfg.listen[i], v6only);
+	if (cfg.metrics)
+		listen_metrics();
 	keys_name = slash ? slash + 1 : cfg.keys;
 	snprintf(dir, sizeof dir, "%.*s", slash && slash != cfg.keys ?
 	    (int)(slash - cfg.keys) : 1, slash ? cfg.keys : ".");
@@ -2137,6 +2650,8 @@ run_server(void)
 	} else
 		say_log("no keys: any peer may register and reach any "
 		    "node (see --keys in mssh(1))");
+	for (i = 0; i < FILES; i++)
+		first_fds += fcntl(i, F_GETFL) >= 0;
 	sys_notify("READY=1");
 	on_housekeeping(&housekeeping);
 	if (reactor_run() < 0)
@@ -2163,7 +2678,8 @@ run_server(void)
  */
 
 enum step {		/* what goes wrong later tells more */
-	AT_LOOKUP, AT_CONNECT, AT_PROXY, AT_TLS, AT_HTTP, AT_HELLO, AT_END
+	AT_LOOKUP, AT_CONNECT, AT_PROXY, AT_TLS, AT_HTTP, AT_HELLO, AT_END,
+	AT_SSHD, AT_TALK
 };
 
 struct order {			/* what the dialler is asked for */
@@ -2172,6 +2688,7 @@ struct order {			/* what the dialler is asked for */
 					 * loopback address of its own: sshd,
 					 * its penalties and fail2ban tell
 					 * clients apart; 0: to the server */
+	int look;			/* only at sshd: what does it say? */
 	char node[NODE_LEN + 1];	/* "": the machine's address */
 	char words[LINE_LEN / 2];	/* of the hello, behind the node */
 };
@@ -2197,7 +2714,9 @@ static struct dial {
 
 	int ms;			/* the next answer comes within */
 	void (*meanwhile)(int);	/* waits so many ms for it, or NULL */
-	char line[LINE_LEN];	/* agent: the server's answer to the hello */
+	char line[LINE_LEN];	/* agent: the server's answer to the hello, or
+				 * what sshd said, */
+	int64_t us;		/* so long after the order came */
 	int code, closed;	/* why there is no connection */
 	char why[300];
 } dial;
@@ -2221,7 +2740,8 @@ fail(int code, const char *fmt, ...)
 		"cannot look up the name %.200s: its name server", "%.200s",
 		"the proxy %.200s", "no TLS with %.200s: it",
 		"the web server %.200s", "the server %.200s",
-		"the server %.200s"	/* AT_END, behind CHALLENGE */
+		"the server %.200s",	/* AT_END, behind CHALLENGE */
+		"%.200s", "%.200s"
 	};
 	const size_t size = sizeof dial.why;
 	size_t n = 0;
@@ -2413,8 +2933,11 @@ closed(void)
 	/* behind --connect an early end is that of the command */
 	if (tls_blame(tls_said, dial.whom, cfg.connect != NULL, b, sizeof b))
 		return fail(X_TLS, "%s", b);
-	if (dial.at == AT_PROXY)
+	if (dial.at == AT_PROXY || dial.at == AT_SSHD)
 		return fail(X_UNREACHABLE, " closed the connection");
+	if (dial.at == AT_TALK)
+		return fail(X_PROTOCOL, "the server %s closed the connection",
+		    server_str());
 	if (cfg.connect)
 		return fail(X_UNREACHABLE, "the command of --connect ended, or "
 		    "closed its output, without an answer of the server");
@@ -2451,33 +2974,40 @@ transmit(void *b, size_t n)
 	return sent == (ssize_t)n ? 0 : closed();
 }
 
-/* Reads an answer into to, byte by byte so that not one of the next layer is
- * taken.  0, or -1: the dial has failed. */
+/* Reads an answer into to, and takes not one byte of the next layer: lines are
+ * peeked at, others come byte by byte.  0, or -1: the dial has failed. */
 static int
 receive(enum answer kind, void *to)
 {
-	static const char *const names[] = { "", "HTTP", "SOCKS 4", "SOCKS 5" };
+	static const char *const names[] = { "SSH", "HTTP", "SOCKS 4",
+	    "SOCKS 5" };
 	struct pollfd p = { dial.fd, POLLIN, 0 };
 	int64_t left, until = reactor_clock() + dial.ms;
 	char b[HEAD_LEN];
 	size_t n = 0;
 	ssize_t got;
-	int r = 0;
+	int r = 0, line = kind == A_LINE;
 
 	while (!r) {
 		if ((left = until - reactor_clock()) <= 0)
 			return too_late();
-		got = recv(dial.fd, b + n, 1, 0);
-		if (got == 1)
-			r = answer_take(kind, b, ++n, to);
-		else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+		got = recv(dial.fd, b + n, line ? LINE_LEN - n : 1,
+		    line ? MSG_PEEK : 0);
+		if (got > 0) {
+			r = answer_take(kind, b, n + got, to);
+			if (line)
+				recv(dial.fd, b + n,
+				    r > 0 ? r - (int)n : got, 0);
+			n += got;
+		} else if (got == 0 || (errno != EAGAIN && errno != EINTR))
 			return closed();
 		else if (dial.meanwhile)
 			dial.meanwhile((int)left);
 		else
 			poll(&p, 1, (int)left);
 	}
-	return r > 0 ? 0 : kind == A_LINE ? not_ours(b, n) : fail(X_PROTOCOL,
+	return r > 0 ? 0 : line && dial.at != AT_SSHD ?
+	    not_ours(b, n) : fail(X_PROTOCOL,
 	    " does not speak %s", names[kind]);
 }
 
@@ -2749,7 +3279,7 @@ reply_judge(const char *line, struct proof *p, char out[LINE_LEN])
 
 	dial.at = AT_END;
 	if (p)			/* an agent may have no name before */
-		memcpy(p->h.node, cfg.node, sizeof cfg.node);
+		memcpy(p->h.node, cfg.about, strlen(cfg.about) + 1);
 	if (p && word_is(line, "CHALLENGE"))
 		return proof_answer(&mine, &p->h, line, out) == 0 ? 2 :
 		    fail(X_DENIED, " does not know the key %s, or is not the "
@@ -2826,12 +3356,31 @@ dial_at_once(void)
 	if (addresses_find(sshd_host, sshd_port, 0, 1) < 0)
 		return 0;
 	peer_set(&to, &dial.addr[0]);
-	if ((memcmp(to.ip, in6addr_loopback.s6_addr, sizeof to.ip) &&
-	    !(is_ipv4(&to) && to.ip[12] == 127)) || connect_next(0) < 0)
+	if (!is_local(&to) || connect_next(0) < 0)
 		return 0;
 	report(1);
 	dial_close();
 	return 1;
+}
+
+/* Connects to sshd, and looks what it says. */
+static int
+dial_sshd(void)
+{
+	int64_t began = reactor_us();
+
+	if (look_up(sshd_host, sshd_port, 0) < 0 ||
+	    connect_next(CONNECT_MAX) < 0)
+		return -1;
+	if (!dial.q.look)
+		return 0;
+	step_begin(AT_SSHD, "it");
+	dial.ms = CONNECT_MAX;
+	if (receive(A_LINE, dial.line) < 0)
+		return -1;
+	dial.us = reactor_us() - began;
+	return begins(dial.line, "SSH-") ? 0 : fail(X_PROTOCOL,
+	    " does not speak SSH");
 }
 
 static void
@@ -2844,8 +3393,7 @@ dial_child(void)
 	signal(SIGALRM, on_alarm);
 	alarm(DIAL_MAX);
 	dial_init();
-	bad = dial.q.source ? look_up(sshd_host, sshd_port, 0) < 0 ||
-	    connect_next(CONNECT_MAX) < 0 : dial_server(agent_greet) < 0;
+	bad = dial.q.source ? dial_sshd() < 0 : dial_server(agent_greet) < 0;
 	alarm(0);
 	report(!bad);
 	_exit(0);
@@ -2870,7 +3418,7 @@ dialler_main(int fd)
 		dial.q.node[NODE_LEN] = '\0';
 		dial.q.words[sizeof dial.q.words - 1] = '\0';
 		dial_init();
-		if (dial.q.source && dial_at_once())
+		if (dial.q.source && !dial.q.look && dial_at_once())
 			continue;
 		if ((pid = fork()) == 0)
 			dial_child();
@@ -2934,6 +3482,7 @@ static int fails;		/* in a row */
 static int64_t retry_at;	/* when the pause after them ends */
 static int64_t hurried;		/* retry_at of the one that a change of the
 				 * network has cut short */
+static int64_t looked;		/* when a look at sshd began, or 0 */
 static char refusal[300];	/* last one told, so as to tell it once */
 
 static const char *
@@ -2946,18 +3495,62 @@ session_str(const struct conn *c)
 	return b;
 }
 
-/* There is nobody to serve the client. */
 static void
-session_fail(struct conn *c, const char *why)
+agent_status(void)
 {
-	char b[LINE_LEN];
+	int64_t since = reactor_now();
+	int i;
+
+	for (i = 0; i < cfg.spare; i++)
+		if (slots[i] && (slots[i]->phase == IDLE ||
+		    slots[i]->phase == PINGED) && slots[i]->t.since < since)
+			since = slots[i]->t.since;
+	if (parked)
+		sys_notify("STATUS=%s parked at %s for %s, %d sessions",
+		    cfg.node, server_str(), ago(reactor_now() - since,
+		    (char[AGO_LEN]){ 0 }), live.n);
+	else
+		sys_notify("STATUS=not registered at %s%s%s, %d sessions",
+		    server_str(), *refusal ? ": " : "", refusal, live.n);
+}
+
+/* Why there is no session, or no sshd. */
+static const char *
+sshd_fault(const char *why)
+{
+	static char b[LINE_LEN - 40];
 
 	snprintf(b, sizeof b, "cannot %s%s: %s", cfg.exec ? "run --exec" :
 	    "reach sshd at ", cfg.exec ? "" : host_port(sshd_host, sshd_port),
 	    why);
-	log_limited(N_SESSION, "%s: %s", session_str(c), b);
-	line_send(c, "ERROR unreachable %s", b);
+	return b;
+}
+
+/* There is nobody to serve the client. */
+static void
+session_fail(struct conn *c, const char *why)
+{
+	log_limited(N_SESSION, "%s: %s", session_str(c), sshd_fault(why));
+	line_send(c, "ERROR unreachable %s", sshd_fault(why));
 	linger(c);
+}
+
+/* What the dialler, or why, says of sshd goes out by a parked connection. */
+static void
+sshd_tell(const struct dial *d, const char *why)
+{
+	int i;
+
+	for (i = 0; i < cfg.spare; i++)
+		if (slots[i] && (slots[i]->phase == IDLE ||
+		    slots[i]->phase == PINGED)) {
+			if (why)
+				line_send(slots[i], "SSHD error %s", why);
+			else
+				line_send(slots[i], "SSHD us=%lld %.255s",
+				    (long long)d->us, d->line);
+			return;
+		}
 }
 
 /* A spare is lost, or the dial for it: another is dialled after a pause, or at
@@ -3001,16 +3594,14 @@ slot_lost(struct conn *c, int answered, const char *why)
 		    *cfg.node ? cfg.node : "this machine", server_str(), why,
 		    SPLIT_MS(retry_at > now ? retry_at - now : 0));
 	}
-	if (!parked)
-		sys_notify("STATUS=not registered at %s: %s", server_str(),
-		    why);
+	agent_status();
 }
 
 /* Asks the dialler for what q says; c waits for it. */
 static void
 dialler_ask(struct conn *c, struct order *q)
 {
-	q->id = c->end->ask = next_id++;
+	q->id = c->end->u.ask = next_id++;
 	list_add(&asking, c);
 	if (send(dialler.fd, q, sizeof *q, MSG_NOSIGNAL) != sizeof *q)
 		slot_lost(c, 1, "the dialler takes no request");
@@ -3037,8 +3628,8 @@ fill(struct io *io)
 		slots[i] = c;
 		hello_key(c->end->proof, R_AGENT, key);
 		memcpy(q.node, cfg.node, sizeof q.node);
-		snprintf(q.words, sizeof q.words, "run=%016llx slot=%d%s",
-		    (unsigned long long)run, i, key);
+		snprintf(q.words, sizeof q.words, "run=%016llx slot=%d v=%s%s",
+		    (unsigned long long)run, i, VERSION, key);
 		enter(c, DIALLING);
 		dialler_ask(c, &q);
 	}
@@ -3104,9 +3695,17 @@ dialled(struct conn *c, const struct dial *d, int *fds, int n)
 	}
 	c->peer = d->peer;
 	if (!*cfg.node)
-		memcpy(cfg.node, d->q.node, sizeof cfg.node);
+		memcpy(cfg.node, d->q.node, sizeof d->q.node);
 	enter(c, REGISTERING);
 	hello_answered(c, d->line, 1);
+}
+
+static void
+plain(char *s)
+{
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
 }
 
 static void
@@ -3133,12 +3732,18 @@ on_dialled(struct io *io)
 	io_again(io);
 	if (n < 0 || (got += n) < sizeof d)
 		return;
-	/* it has read what peers sent, outside of the sandbox: not trusted */
+	/* it has read what peers sent, outside of the sandbox: not trusted;
+	 * what it says may go to the server, as one line */
 	d.q.node[NODE_LEN] = d.line[LINE_LEN - 1] = d.why[sizeof d.why - 1] =
 	    '\0';
-	for (i = asking.n; i > 0 && c->end->ask != d.q.id; i--)
+	plain(d.line);
+	plain(d.why);
+	for (i = asking.n; i > 0 && c->end->u.ask != d.q.id; i--)
 		c = c->next;
-	if (i > 0)			/* 0: too late */
+	if (d.q.look) {
+		looked = 0;
+		sshd_tell(&d, d.nfds ? NULL : sshd_fault(d.why));
+	} else if (i > 0)			/* 0: too late */
 		dialled(c, &d, fds, nfds);
 	while (nfds > 0)
 		close(fds[--nfds]);
@@ -3184,7 +3789,7 @@ hello_answered(struct conn *c, const char *line, int r)
 		    server_str(), cfg.connect ? "by --connect" :
 		    proxy.kind ? "proxy " : "",
 		    cfg.connect ? "" : peer_str(&c->peer));
-	sys_notify("STATUS=%s parked at %s", cfg.node, server_str());
+	agent_status();
 	on_idle(c);
 }
 
@@ -3325,10 +3930,27 @@ go(struct conn *c, const char *line)
 	fill(&retry);
 }
 
+/* A ping wants to know of sshd, too: the dialler looks. */
+static void
+sshd_look(void)
+{
+	struct order q = { .source = 1, .look = 1 };
+
+	if (cfg.exec)
+		sshd_tell(NULL, "its agent runs a command for each session "
+		    "(--exec)");
+	else if (looked && reactor_now() - looked < DIAL_MAX * 1000)
+		return;		/* what that look finds is told to all */
+	else if (send(dialler.fd, &q, sizeof q, MSG_NOSIGNAL) != sizeof q)
+		sshd_tell(NULL, "the dialler takes no request");
+	else
+		looked = reactor_now();
+}
+
 static void
 on_idle(struct conn *c)
 {
-	char line[LINE_LEN];
+	char line[LINE_LEN], w[2];
 	int r = line_read(c, line);
 
 	if (r > 0 && word_is(line, "GO")) {
@@ -3337,8 +3959,12 @@ on_idle(struct conn *c)
 	}
 	if (r > 0 && word_is(line, "PONG") && c->phase == PINGED)
 		enter(c, IDLE);
-	if (r > 0 && word_is(line, "PING") && line_send(c, "PONG") < 0)
-		r = -1;
+	if (r > 0 && word_is(line, "PING")) {
+		if (line_send(c, "PONG") < 0)
+			r = -1;
+		else if (word_get(line, "sshd", w, sizeof w) > 0)
+			sshd_look();
+	}
 	if (r < 0)
 		slot_lost(c, 1, r == -2 ? "not a line of the protocol" :
 		    "the connection was closed");
@@ -3424,7 +4050,8 @@ run_agent(void)
 	drop_privileges();
 	dialler_start();
 	confine(1, NULL);
-	sys_notify("READY=1\nSTATUS=dialling %s", server_str());
+	status = agent_status;
+	sys_notify("READY=1");
 	on_housekeeping(&housekeeping);
 	io_after(&retry, 0);
 	if (reactor_run() < 0)
@@ -3443,6 +4070,7 @@ run_agent(void)
  *	      +---- --wait lasts, or another address is left
  */
 
+static enum role asks_as = R_CLIENT;
 static int is_early;		/* ssh gets the socket before the answer */
 static int64_t wait_until;
 
@@ -3464,6 +4092,42 @@ early_send(void)
 	early.sent += r > 0 ? r : 0;	/* or the answer says why not */
 }
 
+static void
+on_interrupt(int sig)
+{
+	signal(sig, SIG_DFL);
+	line_clear();
+	raise(sig);
+}
+
+/* On a terminal one line says, once a second, what --wait waits for.  Returns
+ * how many ms of ms may go until the next time. */
+static int
+wait_show(const char *what, int ms)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	static int64_t began;
+	size_t i;
+	int64_t s = began ? (reactor_clock() - began) / 1000 : 0;
+	char b[URL_LEN + 60];
+
+	if (!cfg.wait || !isatty(2))
+		return ms;
+	if (!began) {
+		began = reactor_clock();
+		atexit(line_clear);
+		for (i = 0; i < LEN(ends); i++)
+			if (signal(ends[i], on_interrupt) == SIG_IGN)
+				signal(ends[i], SIG_IGN);
+	}
+	if (s > 0) {
+		is_line = snprintf(b, sizeof b, "\rmssh: waiting for %.40s: "
+		    "%lld of %ld s \033[K", what, (long long)s, cfg.wait);
+		is_line = write(2, b, is_line) > 0;
+	}
+	return ms < 1000 ? ms : 1000;
+}
+
 /* Waits for what the server answers. */
 static void
 client_wait(int ms)
@@ -3473,7 +4137,7 @@ client_wait(int ms)
 	    { cfg.fdpass || full ? -1 : 0, POLLIN, 0 }, { 1, 0, 0 } };
 	ssize_t r;
 
-	if (poll(f, 3, ms) < 0)
+	if (poll(f, 3, wait_show(cfg.node, ms)) < 0)
 		return;
 	if (f[2].revents)	/* nobody reads what we would write */
 		exit(0);
@@ -3501,14 +4165,14 @@ client_greet(void)
 	int r;
 
 	is_early = cfg.fdpass && !cfg.wait && (*mine.name || !dial.left);
-	hello_key(&proof, R_CLIENT, key);
+	hello_key(&proof, asks_as, key);
 	early.held = *key != 0;
 	early.sent = 0;
 	step_begin(AT_HELLO, server_str());
-	dial.meanwhile = client_wait;
-	snprintf(b, sizeof b, "MSSH/2 client %s wait=%ld%s%s\n", cfg.node,
-	    left > 0 ? (long)(left / 1000) : 0, is_early ? " early=1" : "",
-	    key);
+	dial.meanwhile = asks_as == R_CLIENT ? client_wait : NULL;
+	snprintf(b, sizeof b, "MSSH/2 %s %s wait=%ld%s%s\n",
+	    role_names[asks_as], cfg.about, left > 0 ? (long)(left / 1000) : 0,
+	    is_early ? " early=1" : cfg.fdpass ? " late=1" : "", key);
 	for (;;) {
 		if (transmit(b, strlen(b)) < 0)
 			return -1;
@@ -3544,7 +4208,7 @@ client_dial(void)
 			if (!told++)
 				say_log("%s: %s; trying again (--wait)",
 				    server_str(), dial.why);
-			if (poll(&gone, 1, pause) > 0)
+			if (poll(&gone, 1, wait_show(server_str(), pause)) > 0)
 				exit(0);
 			ms = ms < BACKOFF_NET ? 2 * ms : ms;
 			continue;
@@ -3598,7 +4262,7 @@ client_relay(void)
 			why = NULL;
 		}
 		if (p[1].duct.eof && net_is_cut(dial.net))
-			return "the network cut it";
+			return "the network was cut";
 		if (reactor_clock() < look)
 			continue;
 		look = reactor_clock() + TICK;
@@ -3619,6 +4283,10 @@ run_proxy(void)
 	    ss.ss_family != AF_UNIX))
 		cfg.fdpass = 0;
 	client_dial();
+	line_clear();
+	if (early.end && !early.n)
+		die(X_USAGE, "standard input is empty, but an SSH client "
+		    "speaks first (see mssh ping)");
 	if (!cfg.fdpass && (why = client_relay()))
 		die(X_FAIL, "connection to %s lost: %s", cfg.node, why);
 	if (!cfg.fdpass)
@@ -3670,7 +4338,7 @@ prompt(const char *question, char b[URL_LEN])
 	fprintf(stdout, "%s", question);
 	fflush(stdout);
 	if (!fgets(b, URL_LEN, stdin))
-		die(X_FAIL, "nothing written");
+		die(X_FAIL, "nothing was written");
 	b[strcspn(b, "\n")] = '\0';
 }
 
@@ -3686,7 +4354,7 @@ run_config(void)
 	if (access(path, F_OK) == 0) {
 		prompt(text("%s exists. Replace it? [y/N] ", path), b);
 		if (*b != 'y' && *b != 'Y')
-			die(X_FAIL, "nothing written");
+			die(X_FAIL, "nothing was written");
 	}
 	do
 		prompt("Server (HOST, HOST:PORT or https://HOST/PATH): ", srv);
@@ -3719,7 +4387,8 @@ run_keygen(void)
 		die(X_USAGE, KEY_RULE);
 	proc_hide(1);
 	if (fstat(1, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & 077)
-		die(X_USAGE, "others can read that: umask 077, or chmod 600");
+		die(X_USAGE, "others could read the file that gets the key: "
+		    "umask 077, or chmod 600");
 	sys_random(secret, sizeof secret);
 	n = snprintf(line, sizeof line, "%s ", word);
 	b64_write(secret, line + n);
@@ -3732,11 +4401,236 @@ run_keygen(void)
 	return 0;
 }
 
+/* list and ping */
+
+/* Reads lines until one begins with first, or with other; in this step. */
+static void
+line_next(char line[LINE_LEN], const char *first, const char *other)
+{
+	int64_t until = reactor_clock() + ANSWER_MAX;
+	const char *text;
+	int code;
+
+	do {
+		dial.ms = (int)(until - reactor_clock());
+		if (receive(A_LINE, line) < 0)
+			die(dial.code, "%s", dial.why);
+		if ((code = reply_parse(line, &text)) > 0)
+			die(code_exits[code], "%s", text);
+	} while (!word_is(line, first) && !word_is(line, other));
+	while ((text = strpbrk(line, "\"\\")))	/* in JSON they mean more */
+		line[text - line] = '?';
+}
+
+static const char columns[][9] = { "name", "state", "since", "address",
+    "version", "parked", "sessions", "waiting" };
+
+static char **rows;		/* "name=web-1 state=online ..." */
+static int nrows;
+
+static int
+row_cmp(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Column i of a row (NULL: its title), in words for people; valid until the
+ * next call. */
+static const char *
+cell(const char *row, size_t i, int words)
+{
+	static char b[LINE_LEN];
+	long s;
+
+	if (!row)
+		return columns[i];
+	if (word_get(row, columns[i], b, sizeof b) <= 0)
+		return "-";
+	if (words && i == 2 && num_parse(b, 0, INT_MAX, &s) == 0)
+		ago(s * 1000LL, b);
+	return b;
+}
+
+static void
+row_json(const char *row)
+{
+	size_t i;
+	long num;
+
+	printf("{\"name\":\"%s\"", cell(row, 0, 0));
+	for (i = 1; i < LEN(columns); i++)
+		if (num_parse(cell(row, i, 0), 0, INT_MAX, &num) == 0)
+			printf(",\"%s\":%ld", columns[i], num);
+		else if (strcmp(cell(row, i, 0), "-"))
+			printf(",\"%s\":\"%s\"", columns[i], cell(row, i, 0));
+	printf("}\n");
+}
+
+/* For people in columns, below their titles; for programs with tabs. */
+static void
+rows_print(void)
+{
+	int people = isatty(1) && !cfg.names, wide[LEN(columns)] = { 0 };
+	int last = cfg.names ? 0 : LEN(columns) - 1, pass, k, i, n;
+	const char *s;
+
+	for (pass = !people; pass < 2; pass++)
+		for (k = -people; k < nrows; k++)
+			for (i = 0; i <= last; i++) {
+				s = cell(k < 0 ? NULL : rows[k], i, people);
+				if (people && (n = strlen(s)) > wide[i])
+					wide[i] = n;
+				if (pass)
+					printf("%-*s%s", i < last ? wide[i] : 0,
+					    s, i == last ? "\n" : people ?
+					    "  " : "\t");
+			}
+}
+
+static void
+talk_begin(const char *who, const char *name)
+{
+	char b[URL_LEN];
+
+	snprintf(b, sizeof b, "%s %.500s", who, name);
+	step_begin(AT_TALK, b);
+}
+
+static int
+run_list(void)
+{
+	char line[LINE_LEN], id[LINE_LEN], *p, **more;
+	const char *s;
+	int i, room = 0;
+
+	asks_as = R_LIST;
+	client_dial();
+	talk_begin("the server", server_str());
+	for (;; nrows++) {
+		line_next(line, "NODE", "END");
+		if (!(s = word_is(line, "NODE")))
+			break;
+		word_next(&s, id, sizeof id);
+		if (strlen(id) > NODE_LEN || node_parse(id, id, 0))
+			die(X_PROTOCOL, "the server %s lists what is not a "
+			    "node: %s", server_str(), id);
+		if (nrows == room) {
+			room = 2 * room + 64;
+			if (!(more = realloc(rows, room * sizeof *rows)))
+				die(X_FAIL, "no memory:");
+			rows = more;
+		}
+		rows[nrows] = text("name=%s%s", id, s);
+	}
+	if (rows)
+		qsort(rows, nrows, sizeof *rows, row_cmp);
+	if (!cfg.json)
+		rows_print();
+	for (i = 0; i < nrows && cfg.json; i++)
+		row_json(rows[i]);
+	if (fflush(stdout) != 0)
+		die(X_FAIL, "cannot write the list:");
+	for (p = strtok(cfg.patterns, ","); p && word; p = strtok(NULL, ",")) {
+		for (i = 0; i < nrows; i++)
+			if (glob_match(p, cell(rows[i], 0, 0), 0))
+				break;
+		if (i == nrows)
+			die(X_OFFLINE, "the server knows no node %s", p);
+	}
+	return 0;
+}
+
+#define US(us) (long long)(us) / 1000, (int)((us) % 1000)
+
+static int
+us_cmp(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The time that the next line tells that begins with first. */
+static int64_t
+us_next(char line[LINE_LEN], const char *first)
+{
+	char w[20] = "";
+	long us = 0;
+
+	line_next(line, first, first);
+	if (word_get(line, "us", w, sizeof w) > 0)
+		num_parse(w, 0, INT_MAX, &us);
+	return us;
+}
+
+/* What the node says of its sshd, ready to print. */
+static const char *
+sshd_str(char line[LINE_LEN])
+{
+	static char b[LINE_LEN];
+	int64_t us = us_next(line, "SSHD");
+	const char *s = strstr(line, " SSH-"), *e = word_is(line + 4, "error");
+
+	if (!s)
+		die(X_SSHD, "%s: %s", cfg.node, e ? e : "its sshd is unknown");
+	snprintf(b, sizeof b, cfg.json ?
+	    ",\"sshd_ms\":%lld.%03d,\"sshd\":\"%.255s\"" :
+	    ", sshd %lld.%03d ms (%.255s)", US(us), s + 1);
+	return b;
+}
+
+static int
+run_ping(void)
+{
+	static int64_t *hop[2];
+	char line[LINE_LEN];
+	int i, k, look, n = cfg.count ? cfg.count : 1;
+	int64_t began;
+
+	asks_as = R_PING;
+	client_dial();
+	if (!(hop[0] = calloc(n, 2 * sizeof *hop[0])))
+		die(X_FAIL, "no memory:");
+	hop[1] = hop[0] + n;
+	if (!cfg.json && (proxy.kind || cfg.connect || url.scheme != S_TCP))
+		printf("%s: the time to the server includes %s%s%s\n", cfg.node,
+		    proxy.kind ? "the proxy and " : "", cfg.connect ?
+		    "--connect to " : "", server_str());
+	for (i = 0; i < n; i++) {
+		if (i)
+			poll(NULL, 0, 1000);
+		look = !i && !cfg.no_sshd;
+		k = snprintf(line, sizeof line, "PING%s\n",
+		    look ? " sshd=1" : "");
+		talk_begin("the server", server_str());
+		began = reactor_us();
+		if (transmit(line, k) < 0)
+			die(dial.code, "%s", dial.why);
+		line_next(line, "PONG", "PONG");
+		hop[0][i] = reactor_us() - began;
+		talk_begin("the agent of", cfg.node);
+		hop[1][i] = us_next(line, "AGENT");
+		printf(cfg.json ? "{\"node\":\"%s\",\"server_ms\":%lld.%03d,"
+		    "\"agent_ms\":%lld.%03d%s}\n" : "%s: server %lld.%03d ms, "
+		    "agent %lld.%03d ms%s\n", cfg.node, US(hop[0][i]),
+		    US(hop[1][i]), look ? sshd_str(line) : "");
+		if (fflush(stdout) != 0)
+			die(X_FAIL, "cannot write:");
+	}
+	for (k = 0; k < 2 && n > 1 && !cfg.json; k++) {
+		qsort(hop[k], n, sizeof *hop[k], us_cmp);
+		printf("%s: %s min/median/max %lld.%03d/%lld.%03d/%lld.%03d "
+		    "ms\n", cfg.node, k ? "agent" : "server",
+		    US(hop[k][0]), US(hop[k][n / 2]), US(hop[k][n - 1]));
+	}
+	return 0;
+}
+
 /* options */
 
 enum {
 	SERVER = 1, AGENT = 2, PROXY = 4, SSH = 8, CONFIG = 16, KEYGEN = 32,
-	PEER = AGENT | PROXY | SSH
+	LIST = 64, PING = 128, PEER = AGENT | PROXY | SSH | LIST | PING
 };
 
 enum {
@@ -3779,6 +4673,8 @@ static const struct option {
 	{ "keys FILE\tlet in only those whose key it has", SERVER, STR(keys) },
 	{ "strict-reload\tSIGHUP also ends the sessions of removed keys",
 	    SERVER, FLAG(strict) },
+	{ "metrics WHERE\tanswer GET /metrics at ADDR:PORT or unix:PATH",
+	    SERVER, STR(metrics) },
 	{ "connections N\tconnections in all (what descriptors allow)",
 	    SERVER, NUM(connections, 8, INT_MAX) },
 	{ "startups N\tunauthenticated peers (half of the descriptors)",
@@ -3809,6 +4705,11 @@ static const struct option {
 	    AGENT, STR(source) },
 	{ "wait SECONDS\twait so long for the node to appear (0)",
 	    PROXY | SSH, NUM(wait, 0, WAIT_MAX) },
+	{ "json\tone object a line", LIST | PING, FLAG(json) },
+	{ "names\tthe names only", LIST, FLAG(names) },
+	{ "count N\tso many pings, a second apart (1)", PING,
+	    NUM(count, 1, 1000000) },
+	{ "no-sshd\tdo not look at the node's sshd", PING, FLAG(no_sshd) },
 	{ "fdpass\tgive ssh the socket (ProxyUseFdpass)", PROXY, FLAG(fdpass) },
 	{ "identity FILE\tssh's -i", SSH, STR(identity), NULL, K_IDENTITY },
 	{ "patience SECONDS\tuntil a session's silent network is gone (120)",
@@ -4068,7 +4969,7 @@ key_load(void)
 	if (file_lines(path, AT_FDCWD, path, 1, key_line, why, sizeof why) < 0)
 		die(X_USAGE, "%s", why);
 	if (!*mine.name)
-		die(X_USAGE, "%s: it is empty", path);
+		die(X_USAGE, "%s holds no key (mssh keygen makes one)", path);
 }
 
 /* the command line */
@@ -4085,6 +4986,10 @@ static const struct role_entry {
 	    "make this machine a node; runs behind NAT" },
 	{ "proxy", PROXY, run_proxy, "mssh proxy node [options]\n\t"
 	    "connect standard input and output to a node's sshd" },
+	{ "list", LIST, run_list, "mssh list [pattern...] [options]\n\t"
+	    "show the nodes that the server knows" },
+	{ "ping", PING, run_ping, "mssh ping node [options]\n\t"
+	    "time the way to a node and its sshd" },
 	{ "config", CONFIG, run_config, "mssh config init\n\t"
 	    "write ~/.config/mssh/config by asking" },
 	{ "keygen", KEYGEN, run_keygen, "mssh keygen name\n\t"
@@ -4162,7 +5067,8 @@ option(int *i)
 {
 	char *a = args[*i], *v;
 	const char *name = !strcmp(a, "-h") ? "--help" :
-	    !strcmp(a, "-v") ? "--verbose" : a;
+	    !strcmp(a, "-v") ? "--verbose" :
+	    a[1] == 'c' && strchr(DIGITS, a[2]) ? "--count" : a;
 	const struct option *o = options;
 	int n;
 
@@ -4184,7 +5090,8 @@ option(int *i)
 		VALUE(o, int) = 1;
 		return;
 	}
-	v = name[n] ? a + n + 3 : args[++*i];
+	v = name[n] ? strchr(a, '=') + 1 : a[1] == 'c' && a[2] ? a + 2 :
+	    args[++*i];
 	if (!v || !*v)
 		die(X_USAGE, "--%.*s needs %.*s", n, name,
 		    (int)strcspn(o->name + n + 1, "\t"), o->name + n + 1);
@@ -4204,7 +5111,9 @@ words_sort(void)
 		if (rest || *a != '-' || !a[1]) {
 			if (word && ssh)
 				break;
-			if (word || role->bit == SERVER)
+			if (word && role->bit == LIST)
+				a = text("%s,%s", word, a);
+			else if (word || role->bit == SERVER)
 				die(X_USAGE, "'%s' is one word too many (see "
 				    "mssh %s --help)", shown(a), role->name);
 			word = a;
@@ -4226,7 +5135,7 @@ parse(void)
 	const char *node, *at, *bad;
 
 	words_sort();
-	if ((!word && !(role->bit & (SERVER | AGENT))) ||
+	if ((!word && !(role->bit & (SERVER | AGENT | LIST))) ||
 	    (role->bit == CONFIG && strcmp(word, "init")))
 		usage(X_USAGE);
 	if (strcmp(cfg.source, "client") && strcmp(cfg.source, "fixed"))
@@ -4237,6 +5146,12 @@ parse(void)
 	node = role->bit == SSH && (at = strrchr(word, '@')) ? at + 1 : word;
 	if (role->bit == SSH && (node == word + 1 || *word == '-'))
 		die(X_USAGE, "'%s' is not user@node", shown(word));
+	cfg.about = role->bit == LIST ? cfg.patterns : cfg.node;
+	if (role->bit == LIST) {
+		if ((bad = patterns_parse(node ? node : "*", cfg.patterns)))
+			die(X_USAGE, "'%s': %s", shown(node), bad);
+		node = NULL;
+	}
 	bad = node ? node_parse(node, cfg.node, role->bit != AGENT) : NULL;
 	if (bad && !strcmp(node, "%n"))
 		die(X_USAGE, "this ssh does not know %%n: write %%h instead");

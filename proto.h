@@ -15,12 +15,11 @@
  * before it is dropped), then raw bytes that belong to somebody else.  The
  * reader peeks, hands what it sees to line_take(), and consumes exactly what
  * that used, so no byte behind a line is ever touched.  A line is words with
- * one or more blanks between them; words name=value may stand in any order,
- * and an unknown one is ignored: that is how the protocol grows.
+ * blanks between them; words name=value may stand in any order, and an unknown
+ * one is ignored: that is how the protocol grows.
  *
- * Parsers return >0: bytes used, 0: more is needed, -1: malformed; those
- * that take a whole string return 0 or -1.
- */
+ * Parsers return >0: bytes used, 0: more is needed, -1: malformed; those that
+ * take a whole string return 0 or -1. */
 #ifndef PROTO_H
 #define PROTO_H
 
@@ -37,6 +36,7 @@
 enum {
 	LINE_LEN = 512,		/* longest line, its LF included */
 	NODE_LEN = 64,		/* longest node id */
+	NODES_LEN = 255,	/* longest list of patterns in a hello */
 	HOST_LEN = 253,		/* longest host name (RFC 1035 2.3.4) */
 	ADDR_LEN = HOST_LEN + 9,	/* "[host]:65535" and NUL */
 	PORT = 8443,		/* the server's, when none is given, */
@@ -62,6 +62,7 @@ enum {
 #define DIGITS "0123456789"
 #define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" DIGITS
 #define NAME_CHARS ALNUM "._-"	/* of a node or a key */
+#define PATTERN_CHARS NAME_CHARS "*?[]!^,"
 
 /* Why something was refused; the name is the word on the wire. */
 enum code {
@@ -138,10 +139,9 @@ escape(char *out, size_t size, const void *in, size_t n)
 	return out;
 }
 
-/* UTC as RFC 3339 writes it.  Not gmtime_r(3), which brings a libc's time zones
- * with it: 4 KiB in a static binary, and with glibc a file to open, which the
- * sandbox forbids.  Days to date after E. G. Richards (Explanatory Supplement
- * to the Astronomical Almanac, 3rd ed., 15.11.3). */
+/* UTC as RFC 3339 writes it.  Not gmtime_r(3): a libc's time zones are 4 KiB in
+ * a static binary, and a file that the sandbox forbids.  Days to date after the
+ * Explanatory Supplement to the Astronomical Almanac, 3rd ed., 15.11.3. */
 static inline int
 time_str(int64_t t, char *b, size_t size)
 {
@@ -363,6 +363,29 @@ node_suggest(const char *s, char out[NODE_LEN + 1])
 		memcpy(out, "node-1", 7);
 }
 
+/* Writes the i-th name that one typing error makes of s (one character more,
+ * another or missing, two that change places), or "".  Returns 0 at the end. */
+static inline int
+name_variant(const char *s, unsigned i, char out[NODE_LEN + 1])
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyz" DIGITS "-._";
+	const unsigned m = sizeof chars - 1, n = strlen(s);
+	unsigned at = i / (2 * m + 2), what = i % (2 * m + 2);
+	unsigned rest = at + (what >= m) + (what > 2 * m);
+	char x[3] = "";
+
+	*out = '\0';
+	if (rest > n || (what < m && n == NODE_LEN))
+		return at <= n;
+	if (what < 2 * m)
+		x[0] = chars[what % m];
+	else if (what > 2 * m)
+		memcpy(x, (char[]){ s[at + 1], s[at] }, 2);
+	if (s[at] != (*x ? *x : s[at + 1]))	/* else it is not new */
+		strcat(strcpy((char *)memcpy(out, s, at) + at, x), s + rest);
+	return 1;
+}
+
 /* The name of a key: letters, digits, '.', '_', '-'; 1 to 32 of them. */
 static inline int
 key_name_ok(const char *s)
@@ -372,42 +395,75 @@ key_name_ok(const char *s)
 	return n <= KEY_LEN && !s[n] && is_alnum(*s);
 }
 
-enum role { R_AGENT, R_CLIENT, R_LIST };
-static const char *const role_names[] = { "agent", "client", "list" };
+enum role { R_AGENT, R_CLIENT, R_LIST, R_PING, R_MAX };
+static const char *const role_names[] = { "agent", "client", "list", "ping" };
+static const unsigned char role_rights[] = { 1, 2, 2 | 4, 2 };	/* 1 << role */
 
 struct hello {
 	int version;			/* 1 or 2; 0: no hello at all */
 	enum role role;
-	char node[NODE_LEN + 1];	/* lower case */
+	char node[NODES_LEN + 1];	/* lower case; list: patterns */
+	uint16_t v;			/* agent: its program's, 0 unknown */
 	uint64_t run;			/* agent: which process; 0 unknown */
 	long slot;			/* agent: which of its connections */
 	long wait;			/* client: s it would wait */
-	long early;			/* client: 1: it is ssh by now */
+	long early, late;		/* client: is ssh by now; awaits OK */
 	char key[KEY_LEN + 1];		/* "": none */
 	unsigned char nonce[MAC_LEN];
 };
+
+/* Patterns of nodes, in lower case.  NULL, or what is wrong. */
+static inline const char *
+patterns_parse(const char *s, char out[NODES_LEN + 1])
+{
+	size_t n = strspn(s, PATTERN_CHARS), i;
+
+	for (i = 0; i <= n && n <= NODES_LEN; i++)
+		out[i] = fold(s[i], 0);
+	return n && !s[n] && n <= NODES_LEN ? NULL :
+	    "list needs patterns like web-*,db-1, of at most 255 characters";
+}
+
+/* Of a version: 256 times its first number, and the second.  0, -1. */
+static inline int
+version_parse(const char *s, uint16_t *v)
+{
+	char *end;
+	unsigned long a = strtoul(s, &end, 10);
+	unsigned long b = end > s && *end == '.' && end[1] >= '0' &&
+	    end[1] <= '9' ? strtoul(end + 1, NULL, 10) : 256;
+
+	*v = a << 8 | b;
+	return a > 255 || b > 255 ? -1 : 0;
+}
 
 /* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
 static inline int
 hello_parse(const char *line, struct hello *h, const char **why)
 {
-	const char *v2 = word_is(line, "MSSH/2"), *s;
+	static const char v1[][7] = { "AGENT", "CLIENT" };
+	const char *v2 = word_is(line, "MSSH/2"), *s = NULL;
 	char w[LINE_LEN] = "";
+	int i, n = v2 ? R_MAX : R_LIST;
 
 	memset(h, 0, sizeof *h);
 	h->version = v2 ? 2 : 0;
-	*why = v2 ? "MSSH/2 needs agent or client, then a node" :
+	*why = v2 ? "MSSH/2 needs agent, client, list or ping, then a node" :
 	    "the first line is not an mssh hello";
-	if ((s = word_is(v2 ? v2 : line, v2 ? "client" : "CLIENT")))
-		h->role = R_CLIENT;
-	else if (!(s = word_is(v2 ? v2 : line, v2 ? "agent" : "AGENT")))
+	for (i = 0; i < n && !s; i++)
+		s = word_is(v2 ? v2 : line, v2 ? role_names[i] : v1[i]);
+	if (!s)
 		return -1;
+	h->role = i - 1;
 	h->version = v2 ? 2 : 1;
 	word_next(&s, w, sizeof w);
-	if ((*why = node_parse(w, h->node, 0)))
+	if ((*why = h->role == R_LIST ? patterns_parse(w, h->node) :
+	    node_parse(w, h->node, 0)))
 		return -1;
 	if (!v2)
 		return 0;
+	if (word_get(s, "v", w, sizeof w) >= 0 && version_parse(w, &h->v) < 0)
+		return *why = "v= needs a version, like 0.1", -1;
 	if (word_get(s, "run", w, sizeof w) >= 0 && hex_parse(w, &h->run) < 0)
 		return *why = "run= needs up to 16 hex digits", -1;
 	if (word_get(s, "slot", w, sizeof w) >= 0 &&
@@ -416,9 +472,11 @@ hello_parse(const char *line, struct hello *h, const char **why)
 	if (word_get(s, "wait", w, sizeof w) >= 0 &&
 	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
 		return *why = "wait= needs seconds, at most 86400", -1;
-	if (word_get(s, "early", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 1, &h->early) < 0)
-		return *why = "early= needs 0 or 1", -1;
+	if ((word_get(s, "early", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->early) < 0) ||
+	    (word_get(s, "late", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->late) < 0))
+		return *why = "early= and late= need 0 or 1", -1;
 	if (word_get(s, "key", w, sizeof w) < 0)
 		return 0;
 	if (!key_name_ok(w))
@@ -874,6 +932,14 @@ is_unix(const struct peer *p)
 	return !p->port && !has_addr(p);
 }
 
+/* On this machine. */
+static inline int
+is_local(const struct peer *p)
+{
+	return is_unix(p) || (is_ipv4(p) && p->ip[12] == 127) ||
+	    !memcmp(p->ip, (unsigned char[16]){ [15] = 1 }, 16);
+}
+
 /* ADDR:PORT, [ADDR]:PORT for IPv6, or without a port that is not known. */
 static inline const char *
 peer_write(const struct peer *p, char out[PEER_LEN])
@@ -890,9 +956,8 @@ peer_write(const struct peer *p, char out[PEER_LEN])
 }
 
 /* Splits host, host:port, [v6]:port or a bare v6 address, of n bytes; def is
- * the port where there is none.  port may be a service name.  Names hold
- * letters, digits, '.', '-', '_', ':' and '%' (a zone) only, so they can never
- * mean something to a shell.  Returns 0, -1. */
+ * the port where there is none.  port may be a service name.  A name holds
+ * nothing that means something to a shell.  Returns 0, -1. */
 static inline int
 host_split(const char *s, size_t n, char host[HOST_LEN + 1], char port[33],
     int def)
@@ -1016,6 +1081,8 @@ head_take(const char *b, size_t n, const char **why)
 struct request {
 	int status;		/* what to answer: 101, 200, or an error */
 	int head;		/* and without a body */
+	int metrics;		/* it is for /metrics, and */
+	int open;		/* knows OpenMetrics */
 	const char *why;	/* the sentence for an error */
 	const char *fields;	/* where they begin */
 };
@@ -1024,7 +1091,7 @@ struct request {
 static inline void
 request_parse(const char *b, struct request *q)
 {
-	const char *t = b + strspn(b, TCHARS) + 1, *s = t, *version;
+	const char *t = b + strspn(b, TCHARS) + 1, *s = t, *version, *v;
 	int hosts = 0, lengths = 0, body = 0, asked = 0, hop = 0, sized;
 	int get = !strncmp(b, "GET ", 4);
 	struct field f;
@@ -1033,6 +1100,8 @@ request_parse(const char *b, struct request *q)
 	q->why = "the first line is not METHOD TARGET HTTP/1.1";
 	q->fields = b + strcspn(b, "\n") + 1;
 	q->head = !strncmp(b, "HEAD ", 5);
+	q->metrics = get && !strncmp(t, "/metrics", 8) &&
+	    (t[8] == ' ' || t[8] == '?');
 	while (*s > ' ' && *s <= '~')
 		s++;
 	if (t - 1 == b || t[-1] != ' ' || s == t || strncmp(s, " HTTP/", 6) ||
@@ -1048,6 +1117,9 @@ request_parse(const char *b, struct request *q)
 		body |= says(f.name, f.name_len, "Transfer-Encoding");
 		asked |= field_has(&f, "Upgrade", "mssh");
 		hop |= field_has(&f, "Connection", "upgrade");
+		for (v = f.value; says(f.name, f.name_len, "Accept") &&
+		    (sized = list_next(&v)); v += sized)
+			q->open |= begins(v, "application/openmetrics-text");
 	}
 	if (*version != '1') {
 		q->status = 505;
@@ -1091,7 +1163,8 @@ request_take(const char *b, size_t n, int late, struct request *q)
 static inline size_t
 http_answer(const struct request *q, char *out, size_t size)
 {
-	static const char known[][36] = { "200 OK", "408 Request Timeout",
+	static const char known[][36] = { "200 OK", "404 Not Found",
+	    "408 Request Timeout",
 	    "426 Upgrade Required", "431 Request Header Fields Too Large",
 	    "505 HTTP Version Not Supported", "400 Bad Request" };
 	const char *text = q->why ? q->why : "ok";
@@ -1232,8 +1305,7 @@ proxy_line(const char *b, size_t n, struct peer *p)
 
 /* Takes a header of the PROXY protocol (haproxy's doc/proxy-protocol.txt, of
  * 2020/03/05), version 1 or 2, from n peeked bytes.  p has no address where the
- * reverse proxy speaks for itself (LOCAL), or of another network.  Malformed
- * are a family or protocol that there is not, and what is too short for it. */
+ * reverse proxy speaks for itself (LOCAL), or of another network. */
 static inline int
 proxy_take(const char *b, size_t n, struct peer *p)
 {
@@ -1597,11 +1669,10 @@ socks4_take(const unsigned char *b, size_t n, const char **why)
 
 enum { SOCKS_LAST = 3 };
 
-/* The next message for a SOCKS proxy, whose answer to the one before is b (but
- * not at step 0).  Version 5 asks how we can prove who we are, and may want the
- * proof, before it takes a request; version 4 knows the server by ip4.  Returns
- * its length; 0 when there is none, with *why where the proxy is of no use; -1:
- * it is no such proxy. */
+/* The next message for a SOCKS proxy, whose last answer is b (not at step 0).
+ * Version 5 asks how we prove who we are before it takes a request; version 4
+ * knows the server by ip4.  Returns its length; 0 when there is none, with *why
+ * where the proxy is of no use; -1: it is no such proxy. */
 static inline int
 socks_next(const struct proxy *x, const struct url *to,
     const unsigned char ip4[4], int *step, const char b[2], unsigned char *out,
@@ -1655,10 +1726,9 @@ answer_take(enum answer kind, const char *b, size_t n, void *to)
 enum { TLS_ARGS = 25 };
 
 /* The arguments of openssl(1), for a connection to host through a Unix socket.
- * It ends when its standard input does (-no_ign_eof), reads no commands there
- * (-nocommands), nor a passphrase (-pass), says when it has shaken hands
- * (-brief), and checks what it would only print (the rest).  cafile, cert and
- * certkey may be NULL. */
+ * It ends when its standard input does (-no_ign_eof), reads no commands
+ * (-nocommands) nor a passphrase (-pass) there, says when it has shaken hands
+ * (-brief), and checks what it would only print.  The files may be NULL. */
 static inline void
 tls_args(char *argv[TLS_ARGS], const char *path, const char *host, int https,
     const char *cafile, const char *cert, const char *certkey)
@@ -1763,9 +1833,8 @@ command_expand(const char *cmd, const char *host, const char *port, char *out,
  * known_hosts and ControlPath never mix two machines, and never a number:
  * NODE.HOST.mssh, and NODE.HOST=PORT.mssh where the port is not the usual one.
  * Behind a node with a dot stands a '+', which neither part can hold: a.b at
- * c is not a at b.c.  What is more than a host and a port has to be told
- * apart by a hash of it, NODE.HOST=PORT=HASH.mssh, since such a name holds
- * few characters and no capitals. */
+ * c is not a at b.c.  What is more than a host and a port is told apart by a
+ * hash of it, NODE.HOST=PORT=HASH.mssh: a name holds few characters. */
 static inline void
 host_name(const char *node, const struct url *u, const char *connect,
     char out[NAME_LEN])

@@ -12,13 +12,10 @@
 #define _GNU_SOURCE		/* splice, pipe2, accept4, TCP_INFO */
 #define _DARWIN_C_SOURCE
 
-#include <sys/types.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <netinet/in.h>
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 
@@ -31,7 +28,6 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -100,7 +96,8 @@ enum {
 	BUDGET = 256 << 10,		/* bytes one callback may move */
 	POOL = 64,			/* idle pipes kept */
 	LOWAT = 128 << 10,		/* unsent bytes in the kernel */
-	LAZY_MS = 200			/* how long the lazy ones gather */
+	LAZY_MS = 200,			/* how long the lazy ones gather */
+	TURN = 64			/* callbacks in one turn */
 };
 
 struct deadline {
@@ -108,11 +105,10 @@ struct deadline {
 	struct io *io;
 };
 
-/* The run queues are rings, each with a sentinel that is never run.  A turn
- * runs all that wait in quick, and then one of bulk: however many copies there
- * are, a keystroke waits for one budget at most.  turn_end goes to quick's end
- * before the first callback runs, so what callbacks add waits for the next
- * turn, and no two watchers can keep the loop from fetching events. */
+/* The run queues are rings with a sentinel that is never run.  A turn runs TURN
+ * of quick at most and then one of bulk: a keystroke waits for one budget,
+ * however many copies there are.  turn_end goes to quick's end before, so what
+ * callbacks add waits for a turn: no two keep the loop from fetching events. */
 static struct io quick = { .next = &quick, .prev = &quick };
 static struct io bulk = { .next = &bulk, .prev = &bulk };
 static struct io turn_end;
@@ -121,10 +117,11 @@ static struct deadline *heap;
 static size_t nheap, nadded, room;
 static int64_t clock_ms;
 static int halted, maxfd = 2, forked;
+void (*reactor_turn)(int64_t us);
 
 static struct io sigio;
 static int sigpipe[2] = { -1, -1 };
-int net_probes = 9;
+int net_probes = 9, duct_fds;
 static void (*sigfn[NSIG])(void);
 
 static void note(struct io *io, unsigned bits);
@@ -139,19 +136,18 @@ enum { SHORT_IS_EMPTY = 1 };	/* EPOLLPRI tells of an urgent mark */
 
 /* What may wait a little is in an epoll set of its own, which is an event of
  * the main one, once (EPOLLONESHOT): then a timer starts, and when it runs out
- * all that has gathered there is handled in one go, and the set is armed again.
- * Ten thousand pings cost ten thousand reads that way, but not ten thousand
- * wake-ups, which are the dear part.  A watcher that stops being lazy moves
- * to the main set, where epoll_ctl(2) reports at once what is there already:
- * no event is lost on the way. */
+ * all that has gathered is handled in one go, and the set is armed again.  Ten
+ * thousand pings cost ten thousand reads, but not as many wake-ups, which are
+ * the dear part.  A watcher that stops being lazy moves to the main set, where
+ * epoll_ctl(2) reports at once what is there already. */
 static int ep = -1, lazy = -1;
 static struct io lazyio, resume;
 
 static void on_lazy(struct io *);
 
-/* A real-time timer far away that is cancelled when the clock is set, which
- * the kernel does on resume (timerfd_create(2)): a laptop that wakes up looks
- * at its deadlines at once.  Nothing is lost where this fails. */
+/* A timer far away that is cancelled when the clock is set, as the kernel does
+ * on resume (timerfd_create(2)): a laptop that wakes up looks at its deadlines
+ * at once.  Nothing is lost where this fails. */
 static void
 on_resume(struct io *io)
 {
@@ -204,10 +200,9 @@ backend_del(struct io *io)
 	epoll_ctl(io->lazy ? lazy : ep, EPOLL_CTL_DEL, io->fd, NULL);
 }
 
-/* What an edge says becomes bits that stay: two events before a callback are
- * as good as one.  An error makes both directions ready, as only a call that
- * fails can tell which error it is.  IO_H and IO_U are never cleared: they
- * change what a short read means, see io_short(). */
+/* What an edge says becomes bits that stay.  An error makes both directions
+ * ready, as only a call that fails can tell which error it is.  IO_H and IO_U
+ * are never cleared: they change what a short read means, see io_short(). */
 static void
 fold(const struct epoll_event *ev)
 {
@@ -356,7 +351,6 @@ note(struct io *io, unsigned bits)
  * its index, so a deadline is moved or removed in O(log n) steps without being
  * looked for.  The times stand in the heap itself: comparing touches no
  * watcher. */
-
 static void
 heap_put(size_t i, struct deadline d)
 {
@@ -406,13 +400,18 @@ reactor_now(void)
 }
 
 int64_t
-reactor_clock(void)
+reactor_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_BOOTTIME, &ts);
-	clock_ms = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-	return clock_ms;
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
+reactor_clock(void)
+{
+	return clock_ms = reactor_us() / 1000;
 }
 
 static void
@@ -452,14 +451,19 @@ run_first(struct io *q)
 int
 reactor_run(void)
 {
+	int64_t began = 0, n;
+
 	for (halted = 0; !halted;) {
 		reactor_clock();
+		if (reactor_turn && began)
+			reactor_turn(reactor_us() - began);
 		if (backend_wait(timeout()) < 0)
 			return -1;
-		reactor_clock();
+		began = reactor_us();
+		clock_ms = began / 1000;
 		expire();
 		append(&quick, &turn_end);
-		while (quick.next != &turn_end && !halted)
+		for (n = 0; quick.next != &turn_end && !halted && n < TURN; n++)
 			run_first(&quick);
 		unlink_io(&turn_end);
 		if (bulk.next != &bulk && !halted)
@@ -482,8 +486,7 @@ caught(int sig)
 	unsigned char c = sig;
 	int saved = errno;
 
-	if (write(sigpipe[1], &c, 1) < 0)
-		c = 0;		/* full: that many signals say enough */
+	(void)!write(sigpipe[1], &c, 1);	/* full: enough is said */
 	errno = saved;
 }
 
@@ -596,8 +599,7 @@ io_again(struct io *io)
 /* A short read says the same as EAGAIN: the buffer is empty, and the next byte
  * is a new edge.  Not so after IO_U, as a read stops at an urgent mark with
  * bytes behind it.  And not after IO_H: the end of file was reported together
- * with the bytes, no edge will tell of it again, and who waits for one
- * waits for ever. */
+ * with the bytes, and no edge will tell of it again. */
 void
 io_short(struct io *io)
 {
@@ -771,9 +773,8 @@ net_listen_private(struct sockaddr_un *sa)
 	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	n = snprintf(sa->sun_path, sizeof sa->sun_path - 2, "%s/mssh.XXXXXX",
 	    tmp && *tmp == '/' ? tmp : "/tmp");
-	if (n > (int)sizeof sa->sun_path - 3)
-		return errno = ENAMETOOLONG, -1;
-	if (!mkdtemp(sa->sun_path))
+	errno = ENAMETOOLONG;
+	if (n > (int)sizeof sa->sun_path - 3 || !mkdtemp(sa->sun_path))
 		return -1;
 	memcpy(sa->sun_path + n, "/s", 3);
 	if ((fd = net_listen(sa, 0)) < 0) {
@@ -837,8 +838,7 @@ net_accept(int lfd, struct sockaddr *sa, socklen_t *len)
 unsigned
 net_silent(int fd)
 {
-	(void)fd;
-	return 0;
+	return (void)fd, 0;
 }
 
 int
@@ -952,12 +952,11 @@ net_reset(int fd)
 }
 
 /* A relay must pass on that a connection broke, or half a file looks like a
- * whole one.  Where a companion process carries the connection (TLS), the loop
- * has a copy of its socket, and either side may learn of the end first.  Linger
- * of 0 s makes the last close(2) send a reset.  The option belongs to the
- * socket, not to a descriptor, so it is also the sign by which the processes
- * that share one tell each other of a cut; that it can be read no more wakes
- * the one that waits for it. */
+ * whole one.  Where a companion carries the connection (TLS), the loop has a
+ * copy of its socket, and either side may learn of the end first.  Linger of
+ * 0 s makes the last close(2) send a reset; it belongs to the socket, so it is
+ * also the sign by which the processes that share one tell each other of a cut.
+ * That it can be read no more wakes the one that waits for it. */
 void
 net_cut(int net)
 {
@@ -985,18 +984,10 @@ net_blocking(int fd, int on)
 	return fl;
 }
 
-void
-net_flags(int fd, int flags)
-{
-	if (flags >= 0)
-		fcntl(fd, F_SETFL, flags);
-}
-
-/* Descriptors travel beside the bytes of a message on a Unix socket: the kernel
- * gives the receiver new numbers for the same open files, and they come with
- * the message's first byte, however many calls its bytes take.  The flags of a
- * description travel with it, close-on-exec does not.  This is the room for
- * them, aligned as cmsg(3) wants it. */
+/* Descriptors come with the first byte of a message on a Unix socket, however
+ * many calls its bytes take.  The flags of a description travel with it,
+ * close-on-exec does not.  This is the room for them, aligned as cmsg(3) wants
+ * it. */
 union fds {
 	struct cmsghdr align;
 	char buf[CMSG_SPACE(NET_FDS * sizeof(int))];
@@ -1067,13 +1058,9 @@ sys_notify_open(void)
 	memcpy(sa.sun_path, path, n);
 	if (*path == '@')
 		sa.sun_path[0] = '\0';
-	if ((fd = new_socket(AF_UNIX, SOCK_DGRAM)) < 0)
-		return;
-	if (connect(fd, (struct sockaddr *)&sa,
-	    offsetof(struct sockaddr_un, sun_path) + n) == 0)
-		notify_fd = fd;
-	else
-		close(fd);
+	fd = new_socket(AF_UNIX, SOCK_DGRAM);
+	notify_fd = connect(fd, (struct sockaddr *)&sa,
+	    offsetof(struct sockaddr_un, sun_path) + n) < 0 ? give_up(fd) : fd;
 }
 
 void
@@ -1088,6 +1075,20 @@ sys_notify(const char *fmt, ...)
 	vsnprintf(b, sizeof b, fmt, ap);
 	va_end(ap);
 	send(notify_fd, b, strlen(b), MSG_NOSIGNAL);
+}
+
+int64_t
+sys_resident(void)
+{
+	static int fd = -2;	/* opened before the sandbox, or never */
+	long pages = 0;
+	char b[64] = "";
+
+	if (fd == -2)
+		fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	if (lseek(fd, 0, SEEK_SET) == 0 && read(fd, b, sizeof b - 1) > 0)
+		pages = strtol(b + strcspn(b, " "), NULL, 10);
+	return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
 /* Twice in the time that systemd allows (sd_watchdog_enabled(3)). */
@@ -1200,8 +1201,8 @@ proc_start(void)
 	signal(SIGPIPE, SIG_IGN);	/* splice has no MSG_NOSIGNAL */
 }
 
-/* As many descriptors as the system allows, for us alone: a child may be a
- * login, or use select(2). */
+/* As many descriptors as there may be, for us alone: a child may use select(2).
+ */
 static struct rlimit old_limit;		/* rlim_max 0: not raised */
 
 int
@@ -1211,8 +1212,7 @@ proc_raise(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &old_limit) < 0)
 		return 64;
-	r = old_limit;
-	r.rlim_cur = r.rlim_max;
+	r.rlim_cur = r.rlim_max = old_limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &r) < 0)
 		r = old_limit;
 	return r.rlim_cur > INT_MAX ? INT_MAX : (int)r.rlim_cur;
@@ -1237,8 +1237,11 @@ static int stdio_flags[2] = { -1, -1 };
 static void
 stdio_restore(void)
 {
-	net_flags(1, stdio_flags[1]);
-	net_flags(0, stdio_flags[0]);	/* last: the older ones, where shared */
+	int fd;
+
+	for (fd = 1; fd >= 0; fd--)	/* the older ones last */
+		if (stdio_flags[fd] >= 0)
+			fcntl(fd, F_SETFL, stdio_flags[fd]);
 }
 
 static void
@@ -1265,9 +1268,8 @@ proc_stdio(struct io *in, struct io *to_out)
 	    stdio_flags[1] & O_APPEND) ? IO_U : 0;
 }
 
-/* No watcher ever had a descriptor above maxfd; the 64 after it leave room for
- * those that have no watcher.  What is above was inherited, and close_range(2)
- * closes it where there is such a call. */
+/* No watcher ever had a descriptor above maxfd; 64 more have none.  What is
+ * above was inherited: close_range(2) closes it where there is such a call. */
 void
 proc_keep(const int *keep, int n)
 {
@@ -1292,10 +1294,9 @@ proc_null(int fd)
 {
 	int null = open("/dev/null", O_RDWR);
 
-	if (null >= 0 && null != fd) {
-		dup2(null, fd);
+	dup2(null, fd);
+	if (null > 2)
 		close(null);
-	}
 }
 
 /* A unit's OOMScoreAdjust= is for us, not for what others make us run. */
@@ -1312,9 +1313,9 @@ oom_normal(void)
 	proc_hide(1);
 }
 
-/* fork(2) for a program that is not ours, with fd as standard input and output:
- * no handler of ours may run in it, and from now on a copy of our descriptors
- * may be open elsewhere (io_close()). */
+/* fork(2) for another program, with fd as standard input and output: no handler
+ * of ours may run in it, and a copy of our descriptors may be open from now on
+ * (io_close()). */
 static int
 proc_fork(int fd)
 {
@@ -1354,10 +1355,9 @@ proc_spawn(const char *cmd, int fd, const char *first)
 }
 
 /* The program leads a session, and so a process group, of its own: a key typed
- * at our terminal does not interrupt it, and one kill(2) of -pid reaches it and
- * all that it has started, unless those have left the group.  That is also how
- * proc_end() learns whether anybody is left: signal 0 fails.  Its caller
- * ignores SIGCHLD, as a zombie would count as one. */
+ * at our terminal does not interrupt it, and kill(2) of -pid reaches it and all
+ * that it has started.  Signal 0 fails when nobody is left: proc_end(), whose
+ * caller ignores SIGCHLD, as a zombie would count as one. */
 int
 proc_exec(char *const argv[], int fd, int err)
 {
@@ -1388,11 +1388,10 @@ proc_end(int pid, int ds)
 
 /* Confinement begins before the first byte of a peer is read.  What is needed
  * is open by then; names are looked up and connections made by a process that
- * is not confined.  Linux has two mechanisms, and each works without the other.
- * seccomp sees which call it is and the numbers that it is given, but not where
- * a pointer points to, so it cannot judge a path.  Landlock judges paths and
- * ports, but not calls.  A call that is not in the table kills the process: no
- * code of ours makes it, so other code is running. */
+ * is not confined.  Linux has two mechanisms; each works without the other.
+ * seccomp sees calls and their numbers, but not where a pointer points to, so
+ * it cannot judge a path.  Landlock judges paths and ports, but not calls.  A
+ * call that is not in the table kills the process: no code of ours makes it. */
 
 int
 proc_user(const char *name)
@@ -1443,15 +1442,13 @@ static const uint16_t ll_fs[] = { 0, 0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff };
 static int
 landlock(int dir)
 {
-	struct { uint64_t fs, net; } a = { 0, 0 };
-	struct { uint64_t may; int32_t fd; } in = { LL_READ_FILE, dir };
 	long v = landlock_version();
+	struct { uint64_t fs, net; } a = {
+	    ll_fs[v < 0 ? 0 : v < 5 ? v : 5], v >= 4 ? LL_NET : 0 };
+	struct { uint64_t may; int32_t fd; } in = { LL_READ_FILE, dir };
 	int fd, r = -1;
 
-	a.fs = ll_fs[v < 0 ? 0 : v < 5 ? v : 5];
-	a.net = v >= 4 ? LL_NET : 0;
-	if (v <= 0 ||
-	    (fd = syscall(LL_CREATE, &a, v >= 4 ? 16L : 8L, 0L)) < 0)
+	if (v <= 0 || (fd = syscall(LL_CREATE, &a, v >= 4 ? 16L : 8L, 0L)) < 0)
 		return -1;
 	if (dir < 0 || syscall(LL_ADD, fd, (long)LL_BENEATH, &in, 0L) == 0)
 		r = syscall(LL_RESTRICT, fd, 0L);
@@ -1496,6 +1493,11 @@ static const short for_all[] = {
 	SYS_clock_gettime, SYS_gettimeofday, SYS_getrandom,
 	/* malloc(3) */
 	SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise,
+	/* sys_resident(); stdio, in keys_load() */
+	SYS_lseek,
+# ifdef MODE
+	SYS__llseek,
+# endif
 	/* exit(3); signal(2) when the end begins */
 	SYS_exit_group, SYS_rt_sigaction,
 	/* what is left of a call that strace(1) lets fail */
@@ -1504,9 +1506,9 @@ static const short for_all[] = {
 
 /* keys_load() (musl: readv) */
 static const short for_keys[] = {
-	SYS_fstat, SYS_lseek, SYS_readv, SYS_geteuid,
+	SYS_fstat, SYS_readv, SYS_geteuid,
 # ifdef MODE
-	SYS_fstat64, SYS__llseek,
+	SYS_fstat64,
 # endif
 # ifdef SYS_geteuid32
 	SYS_geteuid32,
@@ -1675,10 +1677,8 @@ proc_sandbox(void)
 }
 #endif
 
-#ifdef __linux__
-# define DIR_ONLY O_PATH	/* search permission is enough */
-#else
-# define DIR_ONLY O_RDONLY
+#ifndef O_PATH			/* search permission is enough */
+# define O_PATH O_RDONLY
 #endif
 
 int
@@ -1687,7 +1687,7 @@ proc_confine(int dialler, const char *dir, const char **what)
 	int fd = -1;
 
 	*what = NULL;
-	if (dir && (fd = open(dir, DIR_ONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if (dir && (fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return -1;
 	*what = confine(dialler, dir, fd);
 	return fd;
@@ -1723,6 +1723,7 @@ pipe_take(struct duct *d)
 	}
 	if (pipe2(d->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
 		return -1;
+	duct_fds += 2;
 	/* refused: smaller, and still right */
 	fcntl(d->pipe[1], F_SETPIPE_SZ, BIG);
 	return 0;
@@ -1736,6 +1737,7 @@ pipe_give(struct duct *d)
 	if (d->held || npool == POOL) {
 		close(d->pipe[0]);
 		close(d->pipe[1]);
+		duct_fds -= 2;
 	} else
 		memcpy(pool[npool++], d->pipe, sizeof d->pipe);
 	d->pipe[0] = d->pipe[1] = -1;
@@ -1781,8 +1783,8 @@ push(struct duct *d, struct io *to, const unsigned char *data)
 	return 1;
 }
 
-/* Both pulls: >0 bytes taken, 0 end of file, -1 see errno.  The duct is
- * empty before; what could not be sent at once is held after. */
+/* Both pulls: >0 bytes taken, 0 end of file, -1 see errno.  The duct is empty
+ * before; what could not be sent at once is held after. */
 static ssize_t
 pull_read(struct duct *d, struct io *from, struct io *to)
 {
@@ -1822,10 +1824,8 @@ pull_splice(struct duct *d, struct io *from, struct io *to)
 		from->ready |= IO_U;
 		return pull_read(d, from, to);
 	}
-	if (n > 0) {
-		d->held = n;
-		d->bulk = n >= SMALL;
-	}
+	d->held = n > 0 ? n : 0;
+	d->bulk = n >= SMALL || n < 0;
 	return n;
 }
 
@@ -1951,8 +1951,8 @@ carry(struct companion *m, struct pump p[2])
 	return m->tls && net_is_cut(m->near.fd);
 }
 
-/* All is over when the program has gone; a command also when it had all that it
- * will ever get, and nobody takes what it says. */
+/* Over when the program has gone; a command also when it had all that it will
+ * ever get, and nobody takes what it says. */
 void
 proc_carry(struct companion *m)
 {

@@ -12,7 +12,7 @@
  *    already fetched.  Any callback may free any owner at once.
  * 4. Descriptors are closed by io_close() only: delete first, then close.
  * 5. A deadline is one-shot.  io_after() replaces it and cannot fail.
- * 6. Watchers with bulk set run one a turn, after all that have it not: that
+ * 6. Watchers with bulk set run one a turn, after 64 that have it not: that
  *    is how keystrokes overtake copies.  Whoever has spent its budget sets
  *    bulk, calls io_again() and returns.
  */
@@ -57,6 +57,8 @@ int reactor_run(void);			/* 0 after reactor_halt(), else -1 */
 void reactor_halt(void);
 int64_t reactor_now(void);		/* ms, counts suspend, once a turn */
 int64_t reactor_clock(void);		/* the same, read anew */
+int64_t reactor_us(void);		/* that clock in microseconds */
+extern void (*reactor_turn)(int64_t us);	/* told how long a turn took */
 int reactor_signal(int sig, void (*fn)(void));	/* run from the loop */
 extern const char reactor_name[];	/* "epoll, splice", for --version */
 
@@ -122,13 +124,14 @@ int net_is_cut(int net);		/* has any of its holders cut it? */
 ssize_t net_recv_fds(int sock, void *, size_t, int *fds, int *n);
 	/* recv(2); appends the descriptors that came to the *n of fds, which
 	 * has room for NET_FDS */
-int net_blocking(int fd, int on);	/* the flags before, for net_flags() */
-void net_flags(int fd, int flags);
+int net_blocking(int fd, int on);	/* the flags before, or -1 */
 void sys_random(void *, size_t);	/* from the kernel; cannot fail */
 void sys_notify_open(void);
 	/* Opens the socket of sd_notify(3), if there is one.  It stays open, as
 	 * the sandbox lets no other be made. */
 void sys_notify(const char *fmt, ...);	/* one message there, if it is open */
+int64_t sys_resident(void);
+	/* bytes of memory in use, 0: not known; once before proc_confine() */
 int sys_watchdog(void);
 	/* tells systemd's watchdog that we live; the ms until the next time */
 int file_lines(const char *path, int dir, const char *name, int secret,
@@ -191,6 +194,7 @@ struct duct {
 
 enum { DUCT_IDLE, DUCT_MORE, DUCT_DONE, DUCT_DEAD };
 
+extern int duct_fds;			/* open descriptors of pipes */
 void duct_init(struct duct *);
 int duct_move(struct duct *, struct io *from, struct io *to);
 	/* IDLE: waits for an edge; MORE: budget spent, io_again() it;

@@ -126,9 +126,12 @@ sshd_start
 agent demo
 agent dead --ssh-port "$closed"
 fails 3 "127.0.0.1:$closed.*refused" m proxy demo --server "127.0.0.1:$closed"
-fails 4 'nosuch.*offline' m proxy nosuch --server "$SRV"
-fails 4 'nosuch.*offline' m proxy nosuch.mssh --server "$SRV"
-fails 6 'dead.*(sshd|reach|refused)' m proxy dead --server "$SRV"
+fails 4 'nosuch is unknown here$' greet nosuch --server "$SRV"
+fails 4 'nosuch is unknown here$' greet nosuch.mssh --server "$SRV"
+fails 4 'deom is unknown here; similar: demo$' greet deom --server "$SRV"
+fails 6 'dead.*(sshd|reach|refused)' greet dead --server "$SRV"
+fails 2 'standard input is empty, .*\(see mssh ping\)' m proxy demo \
+    --server "$SRV"
 
 # listener NAME CODE: a server that does CODE to each connection $c.
 listener() {
@@ -149,11 +152,11 @@ listener smtp 'print $c "220 mail.example ESMTP\r\n"'
 smtp=$listens
 listener closer 'sysread $c, my $x, 1; close $c'
 closer=$listens
-start quiet "$MSSH" proxy demo --server "127.0.0.1:$mute"
-fails 9 '(not|no).*mssh' m proxy demo --server "127.0.0.1:$web"
-fails 9 '(not|no).*mssh' m proxy demo --server "127.0.0.1:$smtp"
-fails 9 '(not|no).*mssh' m proxy demo --server "127.0.0.1:$SSHD_PORT"
-run m proxy demo --server "127.0.0.1:$closer"
+start quiet "$T/greet" demo --server "127.0.0.1:$mute"
+fails 9 '(not|no).*mssh' greet demo --server "127.0.0.1:$web"
+fails 9 '(not|no).*mssh' greet demo --server "127.0.0.1:$smtp"
+fails 9 '(not|no).*mssh' greet demo --server "127.0.0.1:$SSHD_PORT"
+run greet demo --server "127.0.0.1:$closer"
 ok 'a server that hangs up: 3 or 9, and a sentence' sh -c \
     '[ "$1" = 3 ] || [ "$1" = 9 ] && grep -q "^mssh: ..* ..*" "$2"' - \
     "$st" "$T/err"
@@ -161,7 +164,7 @@ ok 'a server that hangs up: 3 or 9, and a sentence' sh -c \
 # 64 wait for one node; the next is told.
 strangers crowd 64 'MSSH/2 client later wait=60\n'
 full() {
-	run m proxy later --wait 1 --server "$SRV"
+	run greet later --wait 1 --server "$SRV"
 	[ "$st" = 8 ]
 }
 ok '8: the 65th client that waits for a node' full
@@ -175,8 +178,8 @@ for c in 0 1 5 127 255; do
 	is "$st" "$c" "mssh user@node: exit code $c"
 done
 run msh nosuch true
-is "$st" 255 'mssh user@node: a node that is offline'
-ok 'its sentence' grep -q 'mssh: nosuch is offline' "$T/err"
+is "$st" 255 'mssh user@node: a node that is unknown'
+ok 'its sentence' grep -q 'mssh: nosuch is unknown here' "$T/err"
 run msh dead true
 is "$st" 255 'mssh user@node: a dead sshd'
 ok 'its sentence' grep -q 'mssh: .*dead' "$T/err"
@@ -184,14 +187,14 @@ ok 'its sentence' grep -q 'mssh: .*dead' "$T/err"
 # ---- --wait
 
 start early "$T/msh" soon --wait 60 'echo it came'
-start early2 "$MSSH" proxy soon --server "$SRV" --wait=60
+start early2 "$T/greet" soon --server "$SRV" --wait=60
 ok 'two clients wait' wait_for 10 eval '[ "$(log_count server waiting)" -ge 2 ]'
 agent soon
 ok '--wait: ends' wait_gone early 30
 ok '--wait: served when the node appears' log_has early 'it came'
 ok '--wait on proxy: as well' wait_log early2 SSH-2.0
 stop early2 >/dev/null
-fails 4 'never.*offline' m proxy never --wait 1 --server "$SRV"
+fails 4 'never is unknown' greet never --wait 1 --server "$SRV"
 
 # ---- known_hosts
 
@@ -402,16 +405,16 @@ wrong 'identity ""'
 wrong "$(printf 'server a\001b')"
 wrong "server $(printf '%01000d' 1)"
 printf 'server %s' "$SRV" >"$conf"
-is "$(m proxy demo </dev/null | cut -c 1-4)" SSH- \
+is "$(greet demo | head -c 4)" SSH- \
     'config: the last line may lack its end'
 printf '\r\nserver %s \t\r\n\r\n' "$SRV" >"$conf"
-is "$(m proxy demo </dev/null | cut -c 1-4)" SSH- 'config: CR LF'
+is "$(greet demo | head -c 4)" SSH- 'config: CR LF'
 start by-config "$MSSH" agent by-config --ssh-port "$SSHD_PORT"
 ok 'agent uses the config' wait_log by-config 'parked at'
 rm "$conf"
 MSSH_SERVER=$SRV
 export MSSH_SERVER
-is "$(m proxy demo </dev/null | cut -c 1-4)" SSH- 'proxy uses MSSH_SERVER'
+is "$(greet demo | head -c 4)" SSH- 'proxy uses MSSH_SERVER'
 start by-env "$MSSH" agent by-env --ssh-port "$SSHD_PORT"
 ok 'agent uses MSSH_SERVER' wait_log by-env 'parked at'
 unset MSSH_SERVER
@@ -433,7 +436,7 @@ rmdir "$T/config/mssh"
 printf '%s\n\n\n\n' "$SRV" | on_tty "$MSSH" config init >"$T/init.out" 2>&1
 ok 'config init on a terminal: writes the file' test -s "$conf"
 ok 'config init: the server' grep -Eq "^server[ =]+$SRV\$" "$conf"
-is "$(m proxy demo </dev/null | cut -c 1-4)" SSH- 'config init: mssh reads it'
+is "$(greet demo | head -c 4)" SSH- 'config init: mssh reads it'
 cp "$conf" "$T/first"
 printf 'n\nn\nn\n' | on_tty "$MSSH" config init >"$T/init.out" 2>&1
 ok 'config init: keeps what is there' cmp "$T/first" "$conf"

@@ -216,7 +216,8 @@ is "$(old_ssh twin 'echo new' 2>/dev/null)" new 'the new one still serves'
 
 # ---- the old agent's bytes before pairing are nobody else's
 
-is "$(raw 'CLIENT old1' 2 | sed -n '1p;2s/-.*//p')" 'OK
+is "$(raw 'CLIENT old1
+SSH-2.0-test' 2 | sed -n '1p;2s/-.*//p')" 'OK
 SSH' 'OK, then sshd'\''s first line'
 
 finish

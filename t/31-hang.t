@@ -274,7 +274,7 @@ ok 'SIGTERM: the server says that it stops' \
     wait_log server 'stopping: 1 session'
 ok 'SIGTERM: it lets its agents go' wait_log agent-here ' lost '
 code=0
-"$MSSH" proxy here --server "$SRV" 2>"$T/err" </dev/null || code=$?
+greet here --server "$SRV" 2>"$T/err" || code=$?
 is "$code" 3 'SIGTERM: it accepts nobody'
 note "$(cat "$T/err")"
 ok 'SIGTERM: the session goes on' not gone "$(pid last)"

@@ -194,10 +194,9 @@ for k in page shut; do
 done
 # What a server with a word for us says is not asked of another one.
 SRV=two.test:8443
-$IN timeout 20 "$MSSH" proxy nosuch --server "$SRV" </dev/null \
-    >"$T/out" 2>"$T/err"
-is "$? $(grep -c 'nosuch is offline' "$T/err")" '4 1' \
-    'two, page: a node that is offline is told so'
+$IN timeout 20 "$T/greet" nosuch --server "$SRV" >"$T/out" 2>"$T/err"
+is "$? $(grep -c 'nosuch is unknown here' "$T/err")" '4 1' \
+    'two, page: who asks for an unknown node is told so'
 
 # ---- sshd is another host: for each session its name is looked up
 
@@ -289,9 +288,9 @@ for how in psh msh tls; do
 	quick $how
 done
 t0=$(now)
-try 30 "$MSSH" proxy nosuch --server "$srv4:8443" \
-    --proxy socks5h://meet.test:1080 </dev/null >"$T/out" 2>&1
-ok 'a client, by a proxy: it is there' grep 'nosuch is offline' "$T/out"
+try 30 "$T/greet" nosuch --server "$srv4:8443" \
+    --proxy socks5h://meet.test:1080 >"$T/out" 2>&1
+ok 'a client, by a proxy: it is there' grep 'nosuch is unknown' "$T/out"
 quick 'a client, by a proxy'
 
 # ---- links come and go, and the server closes each connection

@@ -65,9 +65,11 @@ round() {
 	many 10 'send=MSSH/2 client web\nrst\n' line=OK reset
 	many 5 'send=MSSH/2 client web\nxfer 30000000 0\n' line=OK wait=30 rst
 	many 5 'send=MSSH/2 client exec\nhold\n' line=OK rst
-	# the client leaves: at once, when paired, in the queue
-	many 15 'send=MSSH/2 client web\n'
-	many 15 'send=MSSH/2 client web\n' rst
+	# the client leaves: before its first byte, when paired, in the queue
+	many 10 'send=MSSH/2 client web\n'
+	many 10 'send=MSSH/2 client web\n' rst
+	many 5 'send=CLIENT web\n' line=OK
+	many 10 'send=MSSH/2 client web\nx' rst
 	many 5 'send=MSSH/2 client web\nhold\n' fin
 	many 10 'send=MSSH/2 client nobody wait=60\n' wait=2
 	many 10 'send=MSSH/2 client nobody wait=60\n' wait=2 rst

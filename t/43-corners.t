@@ -27,21 +27,59 @@ ok 'PINGED is no PING' talk 'send=MSSH/2 agent words run=1\n' \
 ok 'a bad hello of version 1 is answered in version 1' \
     talk 'send=CLIENT a/b\n' 'line=ERROR: ' eof
 
+# ---- a node that is lost
+
+# Its agent does not say that it goes: clients wait for 20 s.  They are told at
+# the end of this server.
+as lost 'send=MSSH/2 agent lost run=1\n' line=OK tell=parked line=PING gone
+ok 'an agent is there' wait_log lost parked
+as other 'send=MSSH/2 agent lost run=2\n' 'line=ERROR exists ' eof
+ok 'it does not answer, and is lost' wait_log server 'lost is offline' 20
+as asks 'send=MSSH/2 client lost\nx' \
+    'line=ERROR offline lost is offline: its agent has not answered for 2' eof
+
 # ---- the queue
 
-# Silent clients that waited for a node do not all reach it at once.
-strangers crowd 40 'MSSH/2 client quiet wait=30\n'
+# A client begins with its first byte (RFC 4253 4.2).  40 that are silent use up
+# no parked connection, and the node's service hears of none.
 waiting() {
 	[ "$(log_count server '-> waiting')" -ge "$1" ]
 }
-ok '40 silent clients wait' wait_for 10 waiting 40
+silent() {
+	[ "$(log_count server '-> await client')" -ge "$1" ]
+}
+strangers crowd 38 'MSSH/2 client quiet wait=30\n'
+as silent2 'send=MSSH/2 client quiet wait=30\n' line=OK eof
+as silentssh 'send=MSSH/2 client quiet wait=30 early=1\n' \
+    'line=SSH-2.0-mssh' 'until=sent nothing for 10 s' gone
+ok '40 silent clients wait for their node' wait_for 10 waiting 40
 agent quiet
-ok 'the node comes: some are served' wait_log agent-quiet ': to sshd'
-ok 'the others must speak first' wait_log server '-> await client'
-is "$(log_count agent-quiet ': to sshd')" 4 'four of them are served at once'
-is "$(log_count server '-> await client')" 36 'the others have an early OK'
+ok 'the node comes: each of them must speak first' wait_for 10 silent 40
+as silent1 'send=CLIENT quiet\n' line=OK tell=begin eof
+ok 'one of version 1 is told that it may' wait_log silent1 begin
+mkfifo "$T/speak"
+start speaks sh -c 'exec "$MSSH" proxy quiet --server "$SRV" <"$T/speak"'
+exec 7>"$T/speak"
+ok 'one more is silent' wait_for 10 silent 42
 ok 'who speaks is served meanwhile' talk 'send=MSSH/2 client quiet\necho\nx' \
     line=OK expect=x fin eof
+is "$(log_count agent-quiet ': to sshd') $(log_count server 'go sent')" \
+    '1 2' 'nobody else has been called'
+printf 'echo\nx' >&7
+ok 'who speaks after all is served' wait_log speaks x
+exec 7>&-
+ok 'to the end' fine speaks
+for name in silent2 silentssh silent1; do
+	ok "$name: a client that stays silent is refused" fine $name
+done
+refused() {
+	[ "$(log_count server 'await client -> linger')" -ge "$1" ]
+}
+ok 'all of them are' wait_for 20 refused 41
+ok 'the log says why' log_has server \
+    ': the client sent nothing for 10 s; an SSH client speaks first'
+is "$(log_count agent-quiet ': to sshd') $(log_count agent-quiet parked)" \
+    '2 3' 'the node has heard of two clients in all'
 stop crowd
 stop agent-quiet
 
@@ -75,18 +113,36 @@ wait_for 10 waiting 1
 as old 'send=AGENT mix\n' line=OK expect=one send=1 gone
 ok 'called in vain, then an agent of version 1: all bytes arrive' fine one
 
-# Who leaves while it is being called takes no further connection.
+# Who leaves while it is being called does not wait for another connection.  (An
+# end of file behind the first bytes is no reason to end the call: it may be all
+# that the client has to say.)
 as mute 'send=MSSH/2 agent left run=1\n' line=OK tell=parked line=GO \
     tell=called gone
 wait_log mute parked
 mark server
-as leaver 'send=MSSH/2 client left wait=60\n' line=OK
+as leaver 'send=MSSH/2 client left wait=60\nx' line=OK
 wait_log mute called
 stop leaver
-ok 'a client that leaves while it is called: the server sees it' \
+stop mute
+ok 'a client leaves while it is called, in vain: the server sees it' \
     wait_log server 'the client gave up'
 is "$(log_count server '-> waiting')" 0 'it is not in the queue'
-fine mute >"$T/ok.out"
+
+# One that leaves before its first byte calls nobody.
+as mute 'send=MSSH/2 agent left run=1\n' line=OK tell=parked line=GO
+wait_log mute parked
+for how in fin rst; do
+	set --
+	[ $how = fin ] || set -- rst
+	mark server
+	as leaver 'send=MSSH/2 client left wait=60\n' "$@" line=OK
+	wait_log server '-> await client'
+	stop leaver
+	ok "a client leaves before its first byte ($how): it is dropped" \
+	    wait_log server 'await client, dropped: the client gave up'
+	is "$(log_count server 'go sent')" 0 "nobody was called ($how)"
+done
+stop mute
 
 # ---- half-closed, then reset: nobody reads that side any more
 
@@ -169,6 +225,7 @@ ok '--exec gets the limit of descriptors that the agent was given' \
     talk 'send=MSSH/2 client limit\nx' line=OK line=512 gone
 stop agent-limit
 stop agent-web
+ok 'a client of a lost node waits, and is told how long it is lost' fine asks
 stop server
 cat >"$T/few" <<END
 #!/bin/sh
@@ -236,9 +293,8 @@ sleep 0.5
 echo tidy >"$T/tidied"
 END
 chmod 755 "$T/tidies"
-"$MSSH" proxy nosuch --server "$SRV" --connect "$T/tidies %h %p" \
-    </dev/null >"$T/out" 2>&1
-is "$?" 4 'by a command: a node that is offline'
+greet nosuch --server "$SRV" --connect "$T/tidies %h %p" >"$T/out" 2>&1
+is "$?" 4 'by a command: an unknown node'
 ok 'the command has time to end by itself' wait_for 10 [ -s "$T/tidied" ]
 
 # ---- many spares and a name: no storm of dials
@@ -383,7 +439,7 @@ server --patience 10
 agent web --ssh-port "$(sed -n 's/^port //p' "$T/sink.log")"
 perl -MIO::Socket::INET -MSocket=:all -e '
 	my $s = IO::Socket::INET->new($ARGV[0]) or die;
-	print $s "MSSH/2 client web\n" and $s->flush;
+	print $s "MSSH/2 client web\ny" and $s->flush;
 	<$s> =~ /^OK/ or die;
 	$s->blocking(0);
 	my $stuck = 0;

@@ -72,16 +72,16 @@ for c in openssh by_plink by_dbclient by_paramiko; do
 	note "$c, offline:" "$said"
 	case $c in
 	by_dbclient)	# exits with 0 on any disconnect, without its reason
-		ok "$c: a node that is offline: it says that it was cut" sh -c \
+		ok "$c: an unknown node: it says that it was cut" sh -c \
 		    'printf "%s\n" "$1" | grep "Disconnect received"' - \
 		    "$said" ;;
 	*)
-		ok "$c: a node that is offline: it fails" [ $st -ne 0 ] ;;
+		ok "$c: an unknown node: it fails" [ $st -ne 0 ] ;;
 	esac
 	case $c in
 	openssh | by_plink)
 		ok "$c: and says why" sh -c 'printf "%s\n" "$1" |
-		    grep "mssh: nosuch is offline"' - "$said" ;;
+		    grep "mssh: nosuch is unknown here"' - "$said" ;;
 	esac
 done
 ok 'ssh: an sshd that refuses: it says why' sh -c \
@@ -90,12 +90,14 @@ is "$("$T/msh" nosuch true >/dev/null 2>&1; echo $?)" 255 'ssh: exits with 255'
 # ControlPersist discards what a proxy says; what SSH says it shows.
 ok 'ssh with ControlPersist: says why, too' sh -c \
     '"$T/msh" nosuch -o ControlMaster=auto -o ControlPersist=5 \
-    -o ControlPath="$T/%C" true 2>&1 | grep "mssh: nosuch is offline"'
+    -o ControlPath="$T/%C" true 2>&1 |
+    grep "mssh: nosuch is unknown here"'
 
 # ---- the wire
 
 ok 'no OK: the first byte is the node'\''s' talk \
-    'send=MSSH/2 client web early=1\n' 'expect=SSH-2.0-OpenSSH'
+    'send=MSSH/2 client web early=1\nSSH-2.0-test\r\n' \
+    'expect=SSH-2.0-OpenSSH'
 ok 'a refusal is SSH before the client has said a word' talk \
     'send=MSSH/2 client nosuch early=1\n' 'expect=SSH-2.0-mssh\r\n' gone
 ok 'early=0 is as if it were not there' talk \

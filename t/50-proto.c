@@ -15,6 +15,7 @@
 #include "../proto.h"
 
 #define LEN(a) (sizeof (a) / sizeof *(a))
+#define S43 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 static int count, failed;
 static uint32_t seed = 2463534242u;
@@ -388,6 +389,122 @@ test_node_suggest(void)
 	is_num(bad, 0, "node_suggest: leaves a valid id as it is");
 }
 
+/* Is it one typing error from a to b?  Slow, and not how name_variant() does
+ * it: what they begin and end with alike is taken away. */
+static int
+is_typo(const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b);
+
+	for (; n && m && *a == *b; a++, b++, n--, m--)
+		;
+	for (; n && m && a[n - 1] == b[m - 1]; n--, m--)
+		;
+	return (n <= 1 && m <= 1 && n + m) || (n == 2 && m == 2 &&
+	    a[0] == b[1] && a[1] == b[0]);
+}
+
+static char variants[6000][NODE_LEN + 1];
+
+static int
+variant_cmp(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/* All of s, sorted.  Returns how many, -1 if one is wrong. */
+static int
+variants_of(const char *s)
+{
+	char out[NODE_LEN + 8];		/* one that is too long is seen */
+	unsigned i;
+	int n = 0, k, bad = 0;
+
+	for (i = 0; name_variant(s, i, out); i++) {
+		if (!*out)
+			continue;
+		bad += n == LEN(variants) || strlen(out) > NODE_LEN ||
+		    !is_typo(s, out);
+		if (bad)
+			break;
+		strcpy(variants[n++], out);
+	}
+	qsort(variants, n, sizeof *variants, variant_cmp);
+	for (k = 1; k < n; k++)
+		if (!strcmp(variants[k - 1], variants[k])) {
+			printf("# %s twice\n", variants[k]);
+			bad++;
+		}
+	return bad ? -1 : n;
+}
+
+/* Tries all strings up to one longer than s, of all characters or of some: is
+ * each a variant if, and only if, it is one error away?  The number of those
+ * that are not. */
+static int
+variants_wrong(const char *s, int n)
+{
+	const char *chars = strlen(s) < 3 ?
+	    "abcdefghijklmnopqrstuvwxyz0123456789-._" : "abz09-._";
+	char b[8] = "";
+	size_t at[8] = { 0 };
+	int len, k, wrong = 0, is_variant;
+
+	for (len = 1; len <= (int)strlen(s) + 1; len++) {
+		memset(at, 0, sizeof at);
+		do {
+			for (k = 0; k < len; k++)
+				b[k] = chars[at[k]];
+			b[len] = '\0';
+			is_variant = bsearch(b, variants, n, sizeof *variants,
+			    variant_cmp) != NULL;
+			wrong += is_variant != is_typo(s, b);
+			for (k = 0; k < len && ++at[k] == strlen(chars); k++)
+				at[k] = 0;
+		} while (k < len);
+	}
+	return wrong;
+}
+
+static void
+test_name_variant(void)
+{
+	static const char *const t[] = { "a", "ab", "aa", "a-b", "aab", "aba" },
+	    *const far[] = { "web1", "web-2", "bew-1", "wbe-1", "we-1",
+	    "web-11", "xweb-1", "web.1", "w-eb-1", "ew-b1" };
+	char b[200], out[NODE_LEN + 1];
+	size_t i, round;
+	int n, bad = 0;
+
+	for (i = 0; i < LEN(t); i++) {
+		n = variants_of(t[i]);
+		ok(n > 0 && variants_wrong(t[i], n) == 0,
+		    "name_variant: all that is one error away from %s: %d",
+		    t[i], n);
+	}
+	n = variants_of("web-1");
+	n = n < 0 ? 0 : n;
+	for (i = 0; i < LEN(far); i++)
+		ok(!bsearch(far[i], variants, n, sizeof *variants,
+		    variant_cmp) == !is_typo("web-1", far[i]),
+		    "name_variant: web-1 and %s", far[i]);
+	for (round = 0; round < 200; round++) {
+		n = 1 + rnd() % 64;
+		for (i = 0; i < (size_t)n; i++)
+			b[i] = "aab-1"[rnd() % 5];
+		b[n] = '\0';
+		if (variants_of(b) < 0 && !bad++)
+			printf("# %s\n", b);
+	}
+	is_num(bad, 0, "name_variant: none twice, too long or far (200)");
+	ok(variants_of(rep('a', 64)) > 0,
+	    "name_variant: of 64 characters none is longer");
+	ok(!name_variant("ab", 240, out) && !name_variant("ab", UINT_MAX, out),
+	    "name_variant: there is an end");
+	n = variants_of("");
+	is_num(n, 39, "name_variant: of nothing, one character");
+}
+
 /* ---- hello and replies ---- */
 
 static void
@@ -431,10 +548,148 @@ test_hello_good(void)
 	    strlen(h.node) == 64, "hello_parse: a node id of 64");
 }
 
+/* Who asks, and what an agent says of itself. */
+static void
+test_hello_asks(void)
+{
+	static const struct {
+		const char *in;
+		enum role role;
+		const char *node;
+		int v;
+	} t[] = {
+		{ "MSSH/2 list web", R_LIST, "web", 0 },
+		{ "MSSH/2 list *", R_LIST, "*", 0 },
+		{ "MSSH/2 list WEB-*,!web-1,Db[0-9]?,[^x].Y_z", R_LIST,
+		    "web-*,!web-1,db[0-9]?,[^x].y_z", 0 },
+		{ "MSSH/2 list -web", R_LIST, "-web", 0 },
+		{ "MSSH/2 list web.mssh wait=3", R_LIST, "web.mssh", 0 },
+		{ "MSSH/2 list , ", R_LIST, ",", 0 },
+		{ "MSSH/2 ping Web", R_PING, "web", 0 },
+		{ "MSSH/2 ping web wait=0 x", R_PING, "web", 0 },
+		{ "MSSH/2 agent web v=0.1", R_AGENT, "web", 1 },
+		{ "MSSH/2 agent web run=1 slot=2 v=1.2.3", R_AGENT, "web",
+		    0x102 },
+		{ "MSSH/2 agent web v=255.255", R_AGENT, "web", 0xffff },
+		{ "MSSH/2 agent web v=0.0", R_AGENT, "web", 0 },
+		{ "MSSH/2 agent web v=12.34-rc1", R_AGENT, "web", 0xc22 },
+		{ "MSSH/2 agent web v=2.0 v=x", R_AGENT, "web", 0x200 },
+		{ "MSSH/2 agent web version=x", R_AGENT, "web", 0 },
+		{ "AGENT web v=x", R_AGENT, "web", 0 },
+	};
+	struct hello h;
+	const char *why;
+	size_t i;
+
+	for (i = 0; i < LEN(t); i++)
+		ok(!hello_parse(t[i].in, &h, &why) && h.role == t[i].role &&
+		    !strcmp(h.node, t[i].node) && h.v == t[i].v,
+		    "hello_parse: %s", t[i].in);
+	ok(!hello_parse(cat("MSSH/2 list ", rep('?', NODES_LEN)), &h, &why) &&
+	    strlen(h.node) == NODES_LEN, "hello_parse: patterns of 255");
+	ok(hello_parse(cat("MSSH/2 list ", rep('?', NODES_LEN + 1)), &h,
+	    &why) == -1 && why && strstr(why, "255"),
+	    "hello_parse refuses patterns of 256");
+	ok(hello_parse(cat("MSSH/2 list ", rep('a', 499)), &h, &why) == -1,
+	    "hello_parse refuses patterns that fill the line");
+	ok(hello_parse(cat("MSSH/2 ping ", rep('a', 65)), &h, &why) == -1,
+	    "hello_parse refuses to ping a node id of 65");
+	ok(!hello_parse("MSSH/2 list a key=bob nonce=" S43, &h, &why) &&
+	    !strcmp(h.key, "bob") && !hello_parse("MSSH/2 ping a key=bob "
+	    "nonce=" S43, &h, &why) && !strcmp(h.key, "bob"),
+	    "hello_parse: a key of who lists or pings");
+}
+
+static void
+test_patterns(void)
+{
+	static const char *const bad[] = { "", " ", "a b", "a/b", "a;b", "~",
+	    "a\"", "a\\", "\x80", "a\n", "a=b", "{a}", "a%", "(a)", "a:1" };
+	char all[] = PATTERN_CHARS, out[4][NODES_LEN + 1];
+	size_t i;
+
+	ok(!patterns_parse(all, out[1]) && strlen(out[1]) == sizeof all - 1 &&
+	    !strpbrk(out[1], "ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+	    "patterns_parse: every character that may be, in lower case");
+	for (i = 0; i < LEN(bad); i++)
+		ok(patterns_parse(bad[i], out[1]) != NULL,
+		    "patterns_parse refuses %d: %.2s", (int)i, bad[i]);
+	memset(out, '#', sizeof out);
+	patterns_parse(rep('*', NODES_LEN), out[1]);
+	ok(out[0][NODES_LEN] == '#' && out[2][0] == '#' && !out[1][NODES_LEN],
+	    "patterns_parse: 255 characters, and none behind them");
+	memset(out, '#', sizeof out);
+	ok(patterns_parse(rep('*', NODES_LEN + 20), out[1]) &&
+	    out[2][0] == '#', "patterns_parse: more are refused");
+}
+
+static void
+test_version(void)
+{
+	static const struct {
+		const char *in;
+		int v;			/* -1: bad */
+	} t[] = {
+		{ "0.1", 1 }, { "1.0", 0x100 }, { "0.0", 0 },
+		{ "255.255", 0xffff }, { "255.0", 0xff00 }, { "3.10.7", 0x30a },
+		{ "1.2x", 0x102 }, { "007.08", 0x708 },
+		{ "", -1 }, { "1", -1 }, { "1.", -1 }, { ".1", -1 },
+		{ "-99999999999999999999.1", -1 }, { "x", -1 },
+		{ "1.x", -1 }, { "1.-1", -1 }, { "-1.1", -1 },
+		{ "1. 1", -1 }, { "1.+1", -1 }, { "256.0", -1 },
+		{ "1.256", -1 }, { "99999999999999999999.1", -1 },
+		{ "1.99999999999999999999", -1 }, { "1,1", -1 },
+	};
+	struct hello h;
+	const char *why;
+	uint16_t v;
+	size_t i;
+	int r;
+
+	for (i = 0; i < LEN(t); i++) {
+		v = 0;
+		r = version_parse(t[i].in, &v);
+		ok(r == (t[i].v < 0 ? -1 : 0) && (r < 0 || v == t[i].v),
+		    "version_parse \"%s\": %d", t[i].in, t[i].v);
+		r = hello_parse(cat("MSSH/2 agent web v=", t[i].in), &h, &why);
+		ok(t[i].v < 0 ? r == -1 && strstr(why, "v=") != NULL :
+		    r == 0 && h.v == t[i].v, "hello_parse: v=%s", t[i].in);
+	}
+}
+
+/* What a key may do, by the rights in a keys file. */
+static void
+test_role_rights(void)
+{
+	static const struct {
+		int rights;
+		const char *may;
+	} t[] = {
+		{ 0, "" }, { 1 << R_AGENT, "agent" },
+		{ 1 << R_CLIENT, "client list ping" }, { 1 << R_LIST, "list" },
+		{ 1 << R_AGENT | 1 << R_CLIENT, "agent client list ping" },
+	};
+	size_t i, role;
+
+	for (i = 0; i < LEN(t); i++)
+		for (role = 0; role < R_MAX; role++)
+			ok(!(t[i].rights & role_rights[role]) ==
+			    !strstr(t[i].may, role_names[role]),
+			    "role_rights: %d and %s", t[i].rights,
+			    role_names[role]);
+}
+
 static void
 test_hello_bad(void)
 {
 	static const char *const bad[] = {
+		"MSSH/2 list", "MSSH/2 list ", "MSSH/2 list a/b",
+		"MSSH/2 list a;b", "MSSH/2 list key=x", "MSSH/2 list \"a\"",
+		"MSSH/2 List a", "MSSH/2 LIST a", "MSSH/2 lists a",
+		"LIST a", "PING a", "MSSH/2 ping", "MSSH/2 ping *",
+		"MSSH/2 ping a,b", "MSSH/2 ping -a", "MSSH/2 ping a.mssh",
+		"MSSH/2 list a wait=x", "MSSH/2 ping a wait=-1",
+		"MSSH/2 agent web v=", "MSSH/2 client web v=x",
 		"", "   ", "MSSH/2", "MSSH/2 ", "MSSH/2 agent",
 		"MSSH/2 client ", "MSSH/2 server web", "MSSH/2 Agent web",
 		"MSSH/2 AGENT web", "MSSH/3 agent web", "mssh/2 agent web",
@@ -1178,7 +1433,6 @@ test_b64(void)
 	    out), -1, "b64: too long");
 }
 
-#define S43 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 static void
 test_keys(void)
@@ -1704,6 +1958,56 @@ test_request(void)
 	}
 }
 
+/* /metrics, and in which format. */
+static void
+test_request_metrics(void)
+{
+	static const struct {
+		const char *in;
+		int metrics, open;
+	} t[] = {
+		{ "GET /metrics HTTP/1.1\r\n" HOST END, 1, 0 },
+		{ "GET /metrics HTTP/1.0\r\n" END, 1, 0 },
+		{ "GET /metrics/ HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "GET /metrics? HTTP/1.1\r\n" HOST END, 1, 0 },
+		{ "GET /metricsx HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "GET /Metrics HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "GET / HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "HEAD /metrics HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "POST /metrics HTTP/1.1\r\n" HOST END, 0, 0 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST
+		    "Accept: application/openmetrics-text\r\n" END, 1, 1 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST "ACCEPT:a/b;q=1 , "
+		    "application/openmetrics-text;version=1.0.0;q=0.5\r\n"
+		    END, 1, 1 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST "Accept: text/plain\r\n"
+		    "Accept: application/openmetrics-text\r\n" END, 1, 1 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST
+		    "Accept: application/openmetrics\r\n" END, 1, 0 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST
+		    "Accept: x/application/openmetrics-text\r\n" END, 1, 0 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST
+		    "X-Accept: application/openmetrics-text\r\n" END, 1, 0 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST "Accept-Encoding: "
+		    "application/openmetrics-text\r\n" END, 1, 0 },
+		{ "GET /metrics HTTP/1.1\r\n" HOST "Accept:\r\n"
+		    "Accept: ,, ,\r\n" END, 1, 0 },
+	};
+	struct request q;
+	char esc[120], *p;
+	size_t i, n;
+
+	for (i = 0; i < LEN(t); i++) {
+		p = exact(t[i].in, n = strlen(t[i].in));
+		memset(&q, 0, sizeof q);
+		ok(request_take(p, n, 0, &q) == (int)n &&
+		    q.metrics == t[i].metrics && q.open == t[i].open,
+		    "request: metrics %d, open %d \"%s\"", t[i].metrics,
+		    t[i].open, escape(esc, sizeof esc, p, n));
+		free(p);
+	}
+}
+
 static void
 test_request_take(void)
 {
@@ -1740,7 +2044,7 @@ test_request_take(void)
 	for (i = 0; i < LEN(t); i++) {
 		n = strlen(t[i].in);
 		p = exact(cat(t[i].in, t[i].rest), m = n + strlen(t[i].rest));
-		q = (struct request){ 0, 0, NULL, NULL };
+		q = (struct request){ .why = NULL };
 		got = request_take(p, m, t[i].late, &q);
 		good = got == (t[i].whole ? (int)n : 0) &&
 		    q.status == t[i].status && (q.status < 400 || q.why);
@@ -2575,6 +2879,36 @@ test_peer(void)
 }
 
 static void
+test_is_local(void)
+{
+	static const struct {
+		const char *ip;
+		int local;
+	} t[] = {
+		{ "127.0.0.1", 1 }, { "127.255.255.254", 1 }, { "127.1.2.3", 1 },
+		{ "::1", 1 }, { "::ffff:127.0.0.1", 1 },
+		{ "126.0.0.1", 0 }, { "128.0.0.1", 0 }, { "0.0.0.0", 0 },
+		{ "10.127.0.1", 0 }, { "192.168.0.127", 0 },
+		{ "::", 0 }, { "::2", 0 }, { "1::1", 0 }, { "fe80::1", 0 },
+		{ "::127.0.0.1", 0 }, { "7f00::1", 0 }, { "::1:0:0:1", 0 },
+		{ "64:ff9b::127.0.0.1", 0 },
+	};
+	struct peer p;
+	size_t i;
+
+	memset(&p, 0, sizeof p);
+	ok(is_local(&p), "is_local: a Unix socket");
+	p.port = 1;
+	ok(!is_local(&p), "is_local: an address of zeros is none");
+	for (i = 0; i < LEN(t); i++) {
+		memset(&p, 0, sizeof p);
+		p.port = 7;
+		ok(ip_parse(t[i].ip, p.ip) == 0 && is_local(&p) == t[i].local,
+		    "is_local: %s", t[i].ip);
+	}
+}
+
+static void
 test_ago(void)
 {
 	static const struct {
@@ -2663,6 +2997,10 @@ test_http_answer(void)
 		    "\r\n\r\na b\n" },
 		{ 400, 1, "a b", "HTTP/1.1 400 Bad Request\r\n" PLAIN("4")
 		    "\r\n\r\n" },
+		{ 404, 0, "no", "HTTP/1.1 404 Not Found\r\n" PLAIN("3")
+		    "\r\n\r\nno\n" },
+		{ 404, 1, "no", "HTTP/1.1 404 Not Found\r\n" PLAIN("3")
+		    "\r\n\r\n" },
 		{ 408, 0, "no", "HTTP/1.1 408 Request Timeout\r\n" PLAIN("3")
 		    "\r\n\r\nno\n" },
 		{ 426, 0, "no", "HTTP/1.1 426 Upgrade Required\r\n" PLAIN("3")
@@ -2676,7 +3014,7 @@ test_http_answer(void)
 		{ 499, 0, "no", "HTTP/1.1 499 Bad Request\r\n" PLAIN("3")
 		    "\r\n\r\nno\n" },
 	};
-	struct request q = { 0, 0, NULL, NULL };
+	struct request q = { .why = NULL };
 	char b[600];
 	size_t i, n;
 
@@ -3328,7 +3666,12 @@ main(void)
 	test_numbers();
 	test_node_parse();
 	test_node_suggest();
+	test_name_variant();
 	test_hello_good();
+	test_hello_asks();
+	test_patterns();
+	test_version();
+	test_role_rights();
 	test_hello_bad();
 	test_reply();
 	test_exits();
@@ -3344,6 +3687,7 @@ main(void)
 	test_head_take();
 	test_fields();
 	test_request();
+	test_request_metrics();
 	test_request_take();
 	test_response();
 	test_origin_parse();
@@ -3355,6 +3699,7 @@ main(void)
 	test_proxy();
 	test_siphash();
 	test_peer();
+	test_is_local();
 	test_ago();
 	test_time_str();
 	test_http_answer();

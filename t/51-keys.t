@@ -107,7 +107,7 @@ entries() {
 	} >"$T/keys"
 }
 entries
-server --keys "$T/keys"
+server --keys "$T/keys" -v
 ok 'the server counts its keys' log_has server '3 keys read'
 agent web --key "$T/web.key"
 ok 'the log names the key of an agent' \
@@ -125,8 +125,7 @@ ok 'so does that of the agent' log_has agent-web ' key bob'
 
 # denied KEY NODE TEXT NAME
 denied() {
-	"$MSSH" proxy "$2" --server "$SRV" ${1:+--key "$T/$1.key"} \
-	    </dev/null >"$T/out" 2>"$T/err"
+	greet "$2" --server "$SRV" ${1:+--key "$T/$1.key"} >"$T/out" 2>"$T/err"
 	is "$? $(cat "$T/err")" "5 mssh: $3" "$4"
 }
 denied '' web 'this server needs a key (see --key in mssh(1))' 'without a key'
@@ -328,11 +327,10 @@ ok 'a changed entry: the same key is let in again' \
 over
 
 # The agent has been called when the client's key goes: no session begins.
-mark server
 kill -STOP "$(pid agent-web)"
 mark server
-start called "$MSSH" proxy web --server "$SRV" --key "$T/bob.key"
-sleep 1
+start called "$T/greet" web --server "$SRV" --key "$T/bob.key"
+ok 'a client is paired' wait_log server '-> paired'
 grep -v ' bob ' "$T/keys" >"$T/keys2"
 cp "$T/keys2" "$T/keys"
 kill -HUP "$(pid server)"
@@ -353,17 +351,19 @@ done
 mark server
 kill -HUP "$(pid server)"
 ok 'two keys for one node' wait_log server '5 keys read'
-start a "$MSSH" agent lab-1 --server "$SRV" --key "$T/ka.key" --exec 'echo A'
+start a "$MSSH" agent lab-1 --server "$SRV" --key "$T/ka.key" \
+    --exec 'read -r _; echo A'
 ok 'one has it' wait_log a 'parked at'
 kill -STOP "$(pid a)"
 mark server
-start called "$MSSH" proxy lab-1 --server "$SRV" --key "$T/bob.key"
-sleep 1
+start called "$T/greet" lab-1 --server "$SRV" --key "$T/bob.key"
+ok 'a client is paired with it' wait_log server '-> paired'
 grep -v ' ka ' "$T/keys" >"$T/keys2"
 cp "$T/keys2" "$T/keys"
 kill -HUP "$(pid server)"
 ok 'its key is removed when it has been called' wait_log server '4 keys read'
-start b "$MSSH" agent lab-1 --server "$SRV" --key "$T/kb.key" --exec 'echo B'
+start b "$MSSH" agent lab-1 --server "$SRV" --key "$T/kb.key" \
+    --exec 'read -r _; echo B'
 ok 'the other has it' wait_log b 'parked at' 30
 kill -CONT "$(pid a)"
 ok 'the client is served' wait_gone called 30
@@ -375,7 +375,7 @@ stop server
 stop agent-web
 stop agent-two
 
-server --keys "$T/keys" --strict-reload
+server --keys "$T/keys" --strict-reload -v
 agent web --key "$T/web.key"
 session 'a session with --strict-reload'
 grep -v ' bob ' "$T/keys" >"$T/keys2"
@@ -418,9 +418,10 @@ if [ "$(id -u)" = 0 ]; then
 	cp "$T/bob.key" "$T/open/key"
 	chown -R 12345 "$T/open"
 	chmod 755 "$T/mssh"
-	start hidden setpriv --reuid 12345 --clear-groups "$T/mssh" proxy \
-	    lab-9 --wait 9 --server "$SRV" --key "$T/open/key"
-	sleep 0.5
+	start hidden sh -c 'exec "$@" <"$T/greeting"' - setpriv \
+	    --reuid 12345 --clear-groups "$T/mssh" proxy lab-9 --wait 9 \
+	    --server "$SRV" --key "$T/open/key"
+	ok 'a process with a key waits' wait_log server '-> waiting'
 	is "$(stat -c %u "/proc/$(pid hidden)/environ")" 0 \
 	    'a process with a key leaves no core to its user'
 	stop hidden

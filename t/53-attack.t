@@ -26,7 +26,7 @@ server --keys "$T/keys" --startups 1000
 most=$((1000 + 4096 / 8 + 50))
 MSSH=$server_
 agent web
-agent say --exec 'echo in'
+agent say --exec 'read -r _; echo in'
 
 fds() {
 	find "/proc/$(pid server)/fd" -mindepth 1 | wc -l
@@ -43,7 +43,7 @@ sessions() {
 	for i in 1 2 3 4 5 6; do
 		n=$(fds)
 		[ "$n" -le "$peak" ] || peak=$n
-		timeout 30 "$MSSH" proxy say --server "$SRV" >"$T/said" 2>&1
+		timeout 30 "$T/greet" say --server "$SRV" >"$T/said" 2>&1
 		[ "$(cat "$T/said")" = in ] && continue
 		echo "session $i: $(cat "$T/said")"
 		return 1

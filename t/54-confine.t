@@ -3,7 +3,7 @@
 # that they work all the same; --user.  What neither seccomp nor Landlock
 # forbids here is left out, with a note.
 # shellcheck disable=SC1091,SC2016,SC2034	# lib.sh; sh -c
-t/need setpriv || exit 1
+t/need setpriv perl || exit 1
 . t/lib.sh
 
 umask 077
@@ -33,7 +33,8 @@ sigreturn rt_sigreturn rt_sigaction restart_syscall: our own signals
 brk munmap mremap madvise: memory; nothing becomes executable by these
 mmap mmap2 mprotect: likewise, as PROT_EXEC is not left
 exit_group: our own end
-fstat fstat64 lseek _llseek: what is open; no path is given
+fstat fstat64: what is open; no path is given
+lseek _llseek: likewise; sys_resident(), and stdio in keys_load()
 fcntl fcntl64: flags, and how much a pipe holds; not F_SETOWN, no copies
 openat: the directory of --keys, and for reading; Landlock sees to the path
 recvmsg: descriptors that the dialler sends
@@ -109,7 +110,7 @@ session() {
 	(echo echo; echo hello; sleep 0.3) | "$MSSH" proxy web \
 	    --server "$SRV" --key "$T/any.key" | tail -n 1
 }
-server --keys "$T/dir/keys"
+server --keys "$T/dir/keys" --metrics "unix:$T/metrics"
 agent web --server "localhost:$PORT" --key "$T/any.key"
 is "$(session)" hello 'a session, and a name was resolved'
 for who in server agent-web; do
@@ -117,6 +118,16 @@ for who in server agent-web; do
 	    is "$(status $who NoNewPrivs)" 1 "$who: no new privileges"
 	[ -z "$seccomp" ] || is "$(status $who Seccomp)" 2 "$who: seccomp"
 	ok "$who: the log says so" log_has $who "$log"
+done
+# memory: what a scrape has of the server's, in bytes
+memory() {
+	perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new($ARGV[0])
+	    or die; print $s "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+	    print grep s/^process_resident_memory_bytes //, <$s>' "$T/metrics"
+}
+for n in first second; do
+	ok "--metrics: the $n scrape has the server's memory" \
+	    [ "$(memory)" -gt 100000 ]
 done
 "$MSSH" keygen more >"$T/more.key"
 echo "both * $(cat "$T/more.key")" >>"$T/dir/keys"
@@ -214,7 +225,7 @@ if [ "$(id -u)" = 0 ]; then
 	    exec "$@"' - "$T/proc" "$MSSH" agent dear --server "$SRV" \
 	    --exec 'cat >/dev/null'
 	wait_log agent-dear 'dear parked'
-	"$MSSH" proxy dear --server "$SRV" </dev/null
+	greet dear --server "$SRV"
 	is "$(cat "$T/proc/self/oom_score_adj")" -000 \
 	    'a child of the agent is no dearer than others'
 	stop agent-dear >/dev/null

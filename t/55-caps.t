@@ -43,7 +43,7 @@ held() {
 refused() {
 	code_=$1 text_=$2 node_=$3
 	shift 3
-	"$MSSH" proxy "$node_" --server "$SRV" "$@" </dev/null >"$T/out" 2>&1
+	greet "$node_" --server "$SRV" "$@" >"$T/out" 2>&1
 	rc=$?
 	cat "$T/out"
 	[ "$rc" -eq "$code_" ] && grep -F -e "$text_" "$T/out"
@@ -56,7 +56,7 @@ agent web
 held one web
 held two web
 ok '--sessions: the third is refused' refused 8 \
-    'web has 2 sessions (--sessions), try later' web
+    'web is at its limit of 2 sessions (--sessions), try later' web
 is "$(log_count server '(--sessions)')" 1 'the log has it'
 end one web
 ok 'when one has ended another may begin' wait_for 10 held three web

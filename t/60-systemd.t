@@ -458,16 +458,16 @@ listen_at()
 	wait_log notify listening || bail 'perl cannot listen'
 }
 
-# notifies NAME ADDRESS ARGS...: runs mssh and checks what it says
+# notifies NAME ADDRESS STATUS ARGS...: runs mssh and checks what it says
 notifies()
 {
-	name_=$1 at_=$2
-	shift 2
+	name_=$1 at_=$2 status_=$3
+	shift 3
 	listen_at "$at_"
 	start "$name_" env NOTIFY_SOCKET="$at_" WATCHDOG_USEC=200000 \
 	    "$MSSH" "$@"
 	ok "$name_: READY=1" wait_log notify READY=1
-	ok "$name_: STATUS=" wait_log notify STATUS=
+	ok "$name_: STATUS=$status_" wait_log notify "STATUS=$status_"
 	ok "$name_: WATCHDOG=1" wait_log notify WATCHDOG=1
 	mark notify
 	ok "$name_: WATCHDOG=1 again and again" twice
@@ -488,9 +488,16 @@ beats()
 	[ "$(log_count notify WATCHDOG=1)" -ge 2 ]
 }
 
-notifies server "$T/notify" server --host 127.0.0.1 --port 0
+notifies server "$T/notify" '0 sessions, 0 nodes known' server \
+    --host 127.0.0.1 --port 0
 # An agent is ready when it tries: the machine's start must not wait for it.
-notifies agent "@mssh-$$" agent home --server "127.0.0.1:$(free_port)"
+at=127.0.0.1:$(free_port)
+notifies agent "@mssh-$$" \
+    "not registered at $at: Connection refused, 0 sessions" agent home \
+    --server "$at"
+server
+notifies agent "@mssh-$$" "home parked at $SRV for " agent home --server "$SRV"
+stop server
 
 listen_at "$T/notify2"
 start quiet env NOTIFY_SOCKET="$T/notify2" "$MSSH" server --host 127.0.0.1 \

@@ -402,7 +402,7 @@ done
 
 # answers FRONT: is the node there?
 answers() {
-	timeout 20 "$MSSH" proxy "$1" --server "$(url "$1")"
+	timeout 20 "$MSSH" ping "$1" --no-sshd --server "$(url "$1")"
 }
 for f in $all; do
 	ok "$f: reachable after the reload" wait_for 10 answers "$f"

@@ -188,7 +188,7 @@ seen() {
 	    line=OK tell=parked "line=GO from=$1 id=" \
 	    'send=READY\n' gone
 	wait_log ag parked || return 1
-	talk "send=$2MSSH/2 client web\\n" 'until=OK id='
+	talk "send=$2MSSH/2 client web\\nx" 'until=OK id='
 	wait_gone ag
 	cat "$T/ag.log"
 	[ "$rc" = 0 ]
@@ -204,7 +204,7 @@ own() {
 	start ag "$T/peer" talk "$SRV" 'send=MSSH/2 agent web run=1\n' \
 	    line=OK tell=parked line=GO\ from=127.0.0.1: 'send=READY\n' gone
 	wait_log ag parked || return 1
-	talk "send=$head$1\\r\\nMSSH/2 client web\\n" 'until=OK id='
+	talk "send=$head$1\\r\\nMSSH/2 client web\\nx" 'until=OK id='
 	wait_gone ag
 	cat "$T/ag.log"
 	[ "$rc" = 0 ]
@@ -306,7 +306,7 @@ hops() {
 	start ag "$T/peer" talk "$SRV" "send=${v2}MSSH/2 agent web run=1\\n" \
 	    line=OK tell=parked "line=GO from=$1" 'send=READY\n' gone
 	wait_log ag parked || return 1
-	talk "send=$2MSSH/2 client web\\n" 'until=OK id='
+	talk "send=$2MSSH/2 client web\\nx" 'until=OK id='
 	wait_gone ag
 	cat "$T/ag.log"
 	[ "$rc" = 0 ]
@@ -432,7 +432,7 @@ unix_from() {
 	start ag sh -c "printf 'MSSH/2 agent web run=1\\n' | socat -t 9 - \
 	    'UNIX-CONNECT:$T/sock,shut-none'"
 	wait_log ag OK || return 1
-	printf %b "$head$2\\r\\nMSSH/2 client web\\n" >"$T/say"
+	printf %b "$head$2\\r\\nMSSH/2 client web\\nx" >"$T/say"
 	start cl sh -c "socat -t 9 - 'UNIX-CONNECT:$T/sock,shut-none' \
 	    <'$T/say'"
 	wait_log ag "GO from=$1 id="

@@ -423,7 +423,7 @@ fails() {
 	code=$1 text=$2 name=$3
 	shift 3
 	has --server "$@" || set -- --server "127.0.0.1:$PORT" "$@"
-	"$MSSH" proxy nobody "$@" >"$T/out" 2>"$T/err" </dev/null
+	greet nobody "$@" >"$T/out" 2>"$T/err"
 	rc=$?
 	case $(cat "$T/err") in
 	*"$text"*) is $rc "$code" "$name" ;;
@@ -681,7 +681,7 @@ chmod 604 "$MSSH_CONFIG"
 fails 2 'others can read the password of the proxy: chmod o-r' \
     'a file that others can read'
 chmod 600 "$MSSH_CONFIG"
-fails 4 'nobody is offline' 'a file that they cannot read'
+fails 4 'nobody is unknown here' 'a file that they cannot read'
 for mode in 620 602; do
 	chmod $mode "$MSSH_CONFIG"
 	fails 2 "others can change $MSSH_CONFIG: chmod go-w $MSSH_CONFIG" \
@@ -703,7 +703,7 @@ fails 2 "--proxy: the proxy's host or port is missing or bad" 'no host' \
 fails 2 '--proxy: a proxy is http://, https://, ' 'the user in front' \
     --proxy "me:pw@http://$px:1"
 mark box
-"$MSSH" proxy x --server a.test:1 </dev/null 2>/dev/null \
+greet x --server a.test:1 2>/dev/null \
     --proxy "http://m%20e:p%40s%3Aw%25d@$px:$(box page)"
 ok 'CONNECT: host and port' wait_log box 'got CONNECT a.test:1 HTTP/1.1'
 ok 'CONNECT: decoded, and encoded again' wait_log box \
@@ -757,7 +757,7 @@ p() {
 }
 # tried VAR=VALUE... URL [options]
 tried() {
-	env "$@" </dev/null 2>&1 |
+	env "$@" <"$T/greeting" 2>&1 |
 	    sed -n -e 's/.*the proxy 127\.0\.0\.\([0-9]*\):.*/\1/p' \
 	    -e 's/.*Trying 127\.0\.0\.\([2-9]\):.*/\1/p' | sed q
 }
@@ -811,8 +811,7 @@ is "$(tried "no_proxy=*" "MSSH_PROXY=$(p 8)" "$MSSH" proxy x \
 
 # unusable VAR=VALUE...: the exit code, and who is blamed for what
 unusable() {
-	env "$@" "$MSSH" proxy x --server "$px:$NOBODY" </dev/null >"$T/out" \
-	    2>&1
+	env "$@" "$T/greet" x --server "$px:$NOBODY" >"$T/out" 2>&1
 	echo "$?" $(sed -n 's/^mssh: \([A-Za-z_]*: [a-z]* [a-z]*\).*/\1/p' \
 	    "$T/out")
 }

@@ -176,7 +176,7 @@ line() {
 }
 # blame options...: a client that gets nowhere
 blame() {
-	timeout 30 "$T/pe" "$@" >"$T/out" 2>"$T/err" </dev/null
+	timeout 30 "$T/pe" "$@" >"$T/out" 2>"$T/err" <"$T/greeting"
 	rc=$?
 }
 # told NAME REGEX: that was said; untold: that was not
@@ -236,7 +236,7 @@ for how in term kill; do
 	done
 	# Whose time ends is told so, in spite of a server that comes and goes.
 	mark again
-	start "$how-never" "$MSSH" proxy never --wait 6 --server "$SRV"
+	start "$how-never" "$T/greet" never --wait 6 --server "$SRV"
 	wait_log again '-> waiting'
 	case $how in
 	term) stop again ;;

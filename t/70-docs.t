@@ -34,14 +34,16 @@ items() {
 
 # ---- the pages themselves
 
-pages='mssh.1 mssh.conf.5 mssh-proto.7 mssh-front.7'
+pages='mssh.1 mssh-list.1 mssh-ping.1 mssh.conf.5 mssh-proto.7 mssh-front.7
+    mssh-metrics.7'
 for p in $pages; do
 	ok "$p is clean" mandoc -T lint -W warning "man/$p"
 	ok "$p can be read" page "$p"
 done
 pages_known() {
-	ls man >"$T/man"
-	echo "$pages" | tr ' ' '\n' >"$T/pages"
+	(cd man && ls ./*.[1-9]) | sed 's,^\./,,' >"$T/man"
+	# shellcheck disable=SC2086	# a list
+	printf '%s\n' $pages >"$T/pages"
 	only_in "$T/man" "$T/pages"
 }
 ok 'no page is left out here' pages_known
@@ -50,7 +52,7 @@ ok 'no page is left out here' pages_known
 
 helps() {
 	: >"$T/help"
-	for c in '' server agent proxy ssh config keygen; do
+	for c in '' server agent proxy list ping ssh config keygen; do
 		# shellcheck disable=SC2086	# the first is no word
 		"$MSSH" $c --help >"$T/help.one" 2>"$T/help.err" || {
 			echo "mssh $c --help: exit code $?"
@@ -62,6 +64,7 @@ helps() {
 		}
 		cat "$T/help.err"
 		[ ! -s "$T/help.err" ] || return 1
+		options <"$T/help.one" >"$T/help.$c"
 		cat "$T/help.one" >>"$T/help"
 	done
 	options <"$T/help" >"$T/help.opt"
@@ -73,6 +76,16 @@ ok 'every option of --help stands in mssh(1)' \
     only_in "$T/help.opt" "$T/man.opt"
 ok 'every option of mssh(1) stands in --help' \
     only_in "$T/man.opt" "$T/help.opt"
+
+# of_command NAME: the options of mssh-NAME(1)'s own list are those of NAME.
+of_command() {
+	sed -n '/^\.Sh DESCRIPTION/,/^\.El/p' "man/mssh-$1.1" |
+	    sed -n '/^\.It/s/ Fl \(c , Fl \)*-/ --/gp' | options >"$T/own"
+	printf -- '--%s\n' cafile cert certkey proxy connect >>"$T/own"
+	only_in "$T/own" "$T/help.$1" && only_in "$T/help.$1" "$T/own"
+}
+ok 'mssh-list(1) has the options of mssh list' of_command list
+ok 'mssh-ping(1) has the options of mssh ping' of_command ping
 
 variables() {
 	grep -ohE 'getenv\("[A-Z_]+"\)' mssh.c reactor.c |
@@ -127,7 +140,7 @@ enum_is() {
 }
 
 limits() {
-	for c in LINE_LEN NODE_LEN COPY_LEN HEAD_LEN PORT WAIT_MAX; do
+	for c in LINE_LEN NODE_LEN NODES_LEN COPY_LEN HEAD_LEN PORT WAIT_MAX; do
 		v=$(enum_is "$c")
 		echo "$c = $v"
 		[ -n "$v" ] || return 1
@@ -145,6 +158,14 @@ seconds() {
 	*) echo $((ms / 1000)) ;;
 	esac
 }
+
+askers() {
+	v=$(sed -n 's/^	MAX_ASKERS = \([0-9]*\).*/\1/p' mssh.c)
+	[ -n "$v" ] && grep -qE "^ +peers that list or ping +$v\$" \
+	    "$T/mssh-proto.7.txt" && grep -q "^ *8 *.*$v peers" \
+	    "$T/mssh-list.1.txt"
+}
+ok 'how many may ask stands in the pages' askers
 
 # Each row of LIMITS against its source, so that neither moves alone.
 deadlines() {
@@ -178,12 +199,33 @@ deadlines() {
 	LOST_MS:client waits for a node lost silently
 	LEFT_MS:client waits for a node that closed
 	START_MS:client waits after the server's start
-	AWAIT_CLIENT:silent client's first byte
+	AWAIT_CLIENT:first byte of a client
+	LISTING:peer takes more of a list
+	PINGING:peer sends the next PING
+	ANSWER_MAX:peer waits for the next line
 	LINGER:discard after a refusal
 	END
 	return "$status"
 }
 ok 'the deadlines of mssh.c stand in mssh-proto(7)' deadlines
+
+# A metric's name as a scrape shows it, its type, and its label, by mssh.c's
+# table and by the page's tags.
+metrics() {
+	perl -0ne '/families\[\] = \{(.*?)^\};/ms or die;
+	    my ($t, %type) = ($1, c => "counter", g => "gauge",
+		h => "histogram");
+	    while ($t =~ /\{\s\x27(.)\x27,[^"]*"([a-z_]+)",
+		\s*(?:\.help\s=|"[^"]*",\s*"([a-z]+)")/gx) {
+		print $2, $1 eq "c" ? "_total" : "", " $type{$1}",
+		    $3 && $1 ne "h" ? " $3" : "", "\n" }' mssh.c |
+	    sort >"$T/families"
+	sed -n 's/ ; No label Cm / /; s/^\.It Li \([a-z_]*\) Pq /\1 /p' \
+	    man/mssh-metrics.7 | sort >"$T/described"
+	[ "$(wc -l <"$T/families")" -ge 10 ] &&
+	    diff "$T/families" "$T/described"
+}
+ok 'mssh-metrics(7) has every metric, its type and its label' metrics
 
 # ---- README
 

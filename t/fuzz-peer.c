@@ -16,15 +16,17 @@
  * which answers with any descriptors and records.
  *
  * The agent runs in the real loop, and a watcher of ours takes the steps, one a
- * turn.  The client is sequential code, which waits in poll(2) alone: that is
- * ours, and takes the next step when nothing is ready.  The clock stands still
- * but for the steps that move it, and where no step is left.
+ * turn.  The client, and who lists or pings, is sequential code, which waits in
+ * poll(2) alone: that is ours, and takes the next step when nothing is ready.
+ * The clock stands still but for the steps that move it, and where no step is
+ * left.
  *
  * What is checked all the time: a server gets no byte of the user's before the
  * hello was said, and where we have a key no such byte, and no proof of ours,
  * before it has proved that it knows the key; nor is its refusal told.  The
  * agent's counters agree with its connections, and each session was called for.
- * No message has a byte that is not printable ASCII.  In the end all bytes are
+ * No message has a byte that is not printable ASCII, nor has a line that is
+ * printed; with --json each is one object.  In the end all bytes are
  * where they belong, and no memory and no descriptor is left.
  *
  * It is built without splice(2), which fuzz-server.c has: pipes that are kept
@@ -56,7 +58,7 @@ enum {
 	FARS = 24,			/* far ends of one input */
 	LOG = 1 << 15,			/* bytes from and to one */
 	WATCHED = 64,
-	BLOCKS = 64,			/* of memory */
+	BLOCKS = 8192,			/* of memory */
 	FDS = 128,
 	KIDS = 8,
 	POLLS = 4000,			/* a client that asks more spins */
@@ -99,6 +101,8 @@ static unsigned char nonces;
 static int no_memory_in;		/* calls, 0: there is always some */
 static int next_dial, no_process, bad_lookup, no_self;
 static int is_agent, is_client, addresses, ending, npolls;
+static int asks, terminal;			/* lists or pings; for people */
+static FILE *printed;			/* their standard output */
 static void *blocks[BLOCKS];
 static struct io *watched[WATCHED];
 static int nwatched, nadded, peak;
@@ -174,6 +178,12 @@ fuzz_malloc(size_t n)
 	return memory_fails() ? NULL : note_block(malloc(n));
 }
 
+static char *
+seen_strdup(const char *s)
+{
+	return memory_fails() ? NULL : note_block(strdup(s));
+}
+
 void
 fuzz_free(void *p)
 {
@@ -184,6 +194,20 @@ fuzz_free(void *p)
 	if (p)
 		blocks[i] = NULL;
 	free(p);
+}
+
+static void *
+seen_realloc(void *p, size_t n)
+{
+	int i;
+
+	if (memory_fails())
+		return NULL;
+	for (i = 0; p && blocks[i] != p; i++)
+		assert(i < BLOCKS - 1);
+	if (p)
+		blocks[i] = NULL;
+	return note_block(realloc(p, n));
 }
 
 /* An end for a socket whose other end is ours.  NULL: enough have been. */
@@ -463,6 +487,9 @@ seen_close(struct io *io)
 #define calloc fuzz_calloc
 #define free fuzz_free
 #define poll fuzz_poll
+#define realloc seen_realloc
+#define strdup seen_strdup
+#define isatty(fd) ((void)(fd), terminal)
 #define fork fuzz_fork
 #define pipe seen_pipe
 #define socketpair seen_socketpair
@@ -499,6 +526,8 @@ int mssh_main(int, char *[]);
 #undef calloc
 #undef free
 #undef poll
+#undef realloc
+#undef strdup
 #undef fork
 #undef pipe
 #undef socketpair
@@ -529,6 +558,8 @@ static struct {				/* what the dialler was asked for */
 	struct far *of;			/* by which connection, or NULL */
 } orders[FARS];
 static int norders;
+static int64_t look_under_way;		/* since then or later, or 0 */
+static int64_t turn_at[2];		/* the last turn's, this one's */
 static int calm;			/* turns, at the end */
 
 /* the input */
@@ -733,7 +764,9 @@ put_word(struct far *f, unsigned which, int in_two)
 	    "ERROR -\n", "ERROR timeout -", "PING\n", "PONG\n", "GO\n",
 	    "SSH-2.0-x\r\n", "CHALLENGE\n", "CHALLENGE nonce=x mac=y\n",
 	    "\x15\x03\x01", "HTTP/1.1 400 x\r\n\r\n", "what\x1b[2J\n", "\n",
-	    "OKAY\n", "ok\n", "\r\r\n", "ERROR unreachable -\n" };
+	    "OKAY\n", "ok\n", "\r\r\n", "ERROR unreachable -\n",
+	    "PING sshd=1\n", "PING  x sshd=22 y\r\n", "PING sshd=\n",
+	    "PING sshd=1\nPING sshd=1\nPING sshd=1\n" };
 	char b[40], *dash;
 	int first, whole;
 
@@ -1057,6 +1090,43 @@ arrive(unsigned n, unsigned how)
 		}
 }
 
+/* What a server may say to who lists or pings. */
+static void
+put_rows(struct far *f, unsigned which, int in_two)
+{
+	static const char *const lines[] = { "NODE web-1 state=online since=75 "
+	    "parked=1 sessions=0 waiting=2 address=192.0.2.1:1 version=0.1\n",
+	    "PONG\n", "AGENT us=1234\n", "SSHD us=567 SSH-2.0-x y\n",
+	    "END 1\n", "NODE a state=offline since=200000\n", "NODE\n",
+	    "NODE \"b\\ state=\"\\\" parked=007 since=x version=\"\r\n",
+	    "NODE state=a name=b name=c\n", "AGENT\n", "AGENT us=-1\n",
+	    "SSHD error no\n", "SSHD\n", "SSHD us=1 SSH-2.0-\"\\\"}\n",
+	    "SSHD us=99999999999 x SSH-2.0\n", "NODE 0 since=2147483647 "
+	    "parked=99999999999999999999 sessions=00 address=- waiting=-1\n",
+	    "END\n", "NODE A\nNODE A\nNODE  B  \nEND\n", "NODE x\x1b[1m\n",
+	    "PONG us=1\nAGENT us=2147483647\nSSHD us=0 SSH-2.0-z\n" };
+	char b[LINE_LEN];
+	int i;
+
+	which %= LEN(lines) + 4;
+	if (which < LEN(lines)) {
+		put_line(f, lines[which], in_two);
+		return;
+	}
+	which -= LEN(lines);
+	put_rest(f);
+	for (i = 0; i < (which ? 1 : 100); i++) {
+		memset(b, 'x', sizeof b);
+		memcpy(b, "NODE x state=", 13);
+		if (which == 2)
+			memset(b, ' ', sizeof b - 2);
+		if (which < 3)
+			b[sizeof b - 1] = '\n';
+		put(f, b, which ? sizeof b : (size_t)snprintf(b, sizeof b,
+		    "NODE n%d since=%d\n", i * 7919 % 100, i));
+	}
+}
+
 static void
 client_step(unsigned what, unsigned with)
 {
@@ -1075,9 +1145,9 @@ client_step(unsigned what, unsigned with)
 		arrive(with & 3, with >> 2);
 	else if (what == 6 && t)
 		with & 128 ? leave(t) : put_talk(t, with);
-	else if (what == 8 && is_client)
+	else if (what == 8 && is_client && !asks)
 		user_put(with);
-	else if (what == 9 && is_client)
+	else if (what == 9 && is_client && !asks)
 		user_leave(with);
 	else if (what == 11 || what == 12)
 		pass(with);
@@ -1097,6 +1167,8 @@ client_step(unsigned what, unsigned with)
 		end_badly(f, with);
 	else if (what == 13)
 		put_raw(f);
+	else if (asks && what != 14)
+		put_rows(f, with & 31, with & 32);
 	else
 		put_answer(f, with);
 }
@@ -1191,6 +1263,25 @@ has_sent(const struct far *f, const char *w)
 	return 0;
 }
 
+/* Behind the hello says who lists nothing, and who pings one line each time. */
+static void
+check_asker_far(const struct far *f, size_t from)
+{
+	char line[LINE_LEN];
+	int r, n = 0;
+
+	for (; (r = line_take((const char *)f->got + from, f->ngot - from,
+	    line)) > 0; from += r) {
+		assert(asks == R_PING && n < (cfg.count ? cfg.count : 1));
+		assert(!strcmp(line, n || cfg.no_sshd ? "PING" :
+		    "PING sshd=1"));
+		n++;
+	}
+	/* it may not have read all of it */
+	assert(!r && (from == f->ngot || (asks == R_PING && f->ngot - from <
+	    12 && !memcmp(f->got + from, "PING sshd=1", f->ngot - from))));
+}
+
 /* Behind the hello and the proof comes what the user says, from its beginning,
  * and nothing else. */
 static void
@@ -1205,8 +1296,12 @@ check_client_far(const struct far *f)
 		assert(!f->proved);
 		return;
 	}
-	assert(!strcmp(h.node, cfg.node) && h.role == (is_client ? R_CLIENT :
-	    R_AGENT));
+	if (asks)
+		assert(h.role == (enum role)asks && !h.early && !strcmp(h.node,
+		    asks == R_PING ? cfg.node : "a*,!b,web-?"));
+	else
+		assert(!strcmp(h.node, cfg.node) && h.role == (is_client ?
+		    R_CLIENT : R_AGENT));
 	assert(!strcmp(h.key, mine.name));
 	if (url.scheme == S_HTTP || url.scheme == S_HTTPS)
 		assert(has_sent(f, "mssh"));	/* as what it upgrades to */
@@ -1217,6 +1312,10 @@ check_client_far(const struct far *f)
 		end += end < f->ngot;
 	} else if (*mine.name)
 		end = f->ngot;
+	if (asks) {
+		check_asker_far(f, end);
+		return;
+	}
 	assert(are_users(f->got + end, f->ngot - end));
 }
 
@@ -1260,6 +1359,83 @@ check_user(int by_exit)
 	assert(!"bytes that no server has sent behind an OK");
 }
 
+/* "name":"x" or "name":1, as RFC 8259 has them.  Where it ends. */
+static const char *
+json_member(const char *s)
+{
+	size_t n;
+
+	assert(*s == '"' && strspn(s + 1, "abcdefghijklmnopqrstuvwxyz_"));
+	s += 1 + strspn(s + 1, "abcdefghijklmnopqrstuvwxyz_");
+	assert(s[0] == '"' && s[1] == ':');
+	s += 2;
+	if (*s == '"') {
+		n = strcspn(s + 1, "\"\\\n");
+		assert(s[n + 1] == '"');
+		return s + n + 2;
+	}
+	assert((n = strspn(s, DIGITS)) && (n == 1 || *s != '0'));
+	s += n;
+	if (*s == '.') {
+		assert(strspn(s + 1, DIGITS) == 3);
+		s += 4;
+	}
+	return s;
+}
+
+static void
+check_line(const char *s, char last[LINE_LEN])
+{
+	char name[LINE_LEN];
+	const char *end = s + strcspn(s, "\n"), *p;
+	size_t n = strcspn(s, cfg.names ? "\n" : "\t\n");
+
+	assert(*end && end > s);
+	for (p = s; p < end; p++)
+		assert((*p >= ' ' && *p <= '~') || (*p == '\t' && !terminal &&
+		    asks == R_LIST && !cfg.names && !cfg.json));
+	if (cfg.json) {
+		assert(*s == '{');
+		if (s[1] == '}')
+			s++;
+		while (*s == '{' || *s == ',')
+			s = json_member(s + 1);
+		assert(*s == '}' && s + 1 == end);
+	} else if (asks == R_LIST && !terminal) {
+		snprintf(name, sizeof name, "%.*s", (int)n, s);
+		assert(n && strcmp(last, name) <= 0 && !strchr(name, ' '));
+		strcpy(last, name);
+	}
+}
+
+/* What was printed is plain, complete, and sorted. */
+static void
+check_printed(int by_exit)
+{
+	static char b[1 << 20];
+	char last[LINE_LEN] = "";
+	const char *s;
+	size_t n;
+	int lines = 0;
+
+	fflush(stdout);
+	rewind(printed);
+	n = fread(b, 1, sizeof b - 1, printed);
+	assert(n < sizeof b - 1);
+	b[n] = '\0';
+	assert(strlen(b) == n);
+	for (s = b; *s; s += strcspn(s, "\n") + 1, lines++)
+		check_line(s, last);
+	if (by_exit)
+		assert(exit_code > 0);
+	else if (asks == R_LIST)
+		assert(lines == nrows + (terminal && !cfg.names && !cfg.json));
+	else if (cfg.json)
+		assert(lines == (cfg.count ? cfg.count : 1));
+	assert(ftruncate(fileno(printed), 0) == 0);
+	rewind(printed);
+}
+
 /* ssh has a socket: it says what the user says from here. */
 static void
 check_passed(int code)
@@ -1294,6 +1470,9 @@ check_report(void)
 	if (n && !d.q.source)
 		assert(word_is(d.line, "CHALLENGE") ||
 		    reply_parse(d.line, &text) >= 0);
+	assert(!n || !d.q.look || begins(d.line, "SSH-"));
+	for (p = d.line; n && d.q.look && *p; p++)
+		assert(*p >= ' ' && *p <= '~');
 	while (n)
 		close(fds[--n]);
 }
@@ -1350,7 +1529,9 @@ client_clean_up(int by_exit)
 		check_client_far(&fars[i]);
 		leave(&fars[i]);
 	}
-	if (!cfg.fdpass && is_client)
+	if (asks)
+		check_printed(by_exit);
+	else if (!cfg.fdpass && is_client)
 		check_user(by_exit);
 	close_if(dial.fd);
 	if (dial.net != dial.fd)
@@ -1367,6 +1548,29 @@ client_clean_up(int by_exit)
 		free(blocks[i]);
 		blocks[i] = NULL;
 	}
+}
+
+/* Who lists or pings, with these options. */
+static void
+asker_prepare(int role, unsigned how)
+{
+	static char any[] = "x";
+
+	asks = role;
+	asks_as = role;
+	cfg.fdpass = cfg.wait = 0;
+	cfg.json = how & 1;
+	cfg.names = how >> 1 & 1;
+	cfg.no_sshd = how >> 2 & 1;
+	cfg.count = how >> 3 & 3;
+	terminal = how >> 5 & 1;
+	word = how & 64 ? any : NULL;
+	if (role == R_LIST) {
+		strcpy(cfg.patterns, "a*,!b,web-?");
+		cfg.about = cfg.patterns;
+	}
+	user.in = user.out = -1;
+	dup2(fileno(printed), 1);
 }
 
 static void
@@ -1396,9 +1600,13 @@ client_prepare(unsigned how, unsigned where)
 	if (url.scheme == S_UNIX)
 		cfg.connect = NULL;
 	memcpy(cfg.node, "nd", 3);
+	cfg.about = cfg.node;
 	if (how & 4 && is_client)
 		mine = key_ours;
-	user_open(how & 32 && !cfg.fdpass && is_client);
+	if ((how & 40) == 40 && is_client)
+		asker_prepare(how & 16 ? R_PING : R_LIST, next_byte());
+	else
+		user_open(how & 32 && !cfg.fdpass && is_client);
 	memset(&early, 0, sizeof early);
 	if (is_client)
 		return;
@@ -1409,6 +1617,7 @@ client_prepare(unsigned how, unsigned where)
 		snprintf(dial.q.words, sizeof dial.q.words, "run=1 slot=0");
 	if (how & 16) {
 		dial.q.source = 7;
+		dial.q.look = how >> 5 & 1;
 		snprintf(sshd_host, sizeof sshd_host, "localhost");
 		snprintf(sshd_port, sizeof sshd_port, "22");
 	}
@@ -1421,7 +1630,8 @@ client(unsigned how)
 	if (setjmp(at_exit) == 0) {
 		if (!is_client)
 			dial_child();
-		exit_code = run_proxy();
+		exit_code = asks == R_LIST ? run_list() : asks ? run_ping() :
+		    run_proxy();
 		client_clean_up(0);
 	} else
 		client_clean_up(1);
@@ -1504,7 +1714,7 @@ check_agent_conn(const struct conn *c)
 {
 	int p = c->phase;
 
-	assert(c->io.added && c->end && !c->node && !c->agent && !c->silent);
+	assert(c->io.added && c->end && !c->node && !c->agent);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T);
 	if (p == DIALLING || p == REGISTERING || p == IDLE || p == PINGED) {
 		check_slot(c);
@@ -1563,8 +1773,13 @@ take_orders(void)
 			    sizeof *orders);
 		orders[norders].q = q;
 		orders[norders].of = NULL;
+		if (q.look) {		/* each is a process */
+			assert(q.source && !cfg.exec && (!look_under_way ||
+			    now_ms - look_under_way >= DIAL_MAX * 1000));
+			look_under_way = turn_at[0];
+		}
 		for (c = asking.head, i = 0; i < asking.n; i++, c = c->next)
-			if (c->end->ask == q.id) {
+			if (c->end->u.ask == q.id) {
 				assert(!q.source == (c->phase == DIALLING));
 				if (q.source)
 					orders[norders].of =
@@ -1596,6 +1811,20 @@ first_line(struct far *f, const struct order *q, unsigned which,
 	} else
 		snprintf(line, LINE_LEN, "%s", lines[which]);
 	f->ok = !*mine.name && reply_parse(line, &why) == C_OK;
+}
+
+/* What an sshd has said, or a dialler that is not ours says that it has. */
+static void
+sshd_line(unsigned which, char line[LINE_LEN])
+{
+	static const char *const lines[] = { "SSH-2.0-OpenSSH_9 x", "",
+	    "SSH-2.0-x\nREADY", "SSH-\x1b[2J\xff", "a\r\nGO",
+	    "SSH-2.0-\"\\" };
+
+	if (which < LEN(lines))
+		strcpy(line, lines[which]);
+	else
+		memset(line, which & 1 ? 'S' : '\n', LINE_LEN);
 }
 
 /* how: 0 to 7 as it should be, with one descriptor or the network's own as
@@ -1630,7 +1859,11 @@ put_record(unsigned who, unsigned how, unsigned line)
 			n = i;
 		else
 			side->of = f;
-	if (f && q->source)
+	if (q->look) {
+		sshd_line(line & 7, d.line);
+		d.us = line;
+		look_under_way = 0;
+	} else if (f && q->source)
 		f->of = orders[who].of;
 	else if (f)
 		first_line(f, q, line & 31, d.line);
@@ -1642,7 +1875,8 @@ put_record(unsigned who, unsigned how, unsigned line)
 	if (how == 10)
 		d.q.id += 1000;
 	if (how != 9 && !n)
-		snprintf(d.why, sizeof d.why, "no way");
+		snprintf(d.why, sizeof d.why, line & 1 ? "no\nREADY\nway" :
+		    "no way");
 	if (how == 9 || (how == 14 && line & 64)) {	/* no end anywhere */
 		memset(d.q.node, 'n', sizeof d.q.node);
 		memset(d.line, 'l', (char *)(&d + 1) - d.line);
@@ -1769,7 +2003,7 @@ check_agent_far(const struct far *f, const struct far *live_sshd)
 	while (!ready && (r = line_take(b + i, f->ngot - i, line)) > 0) {
 		assert(word_is(line, "PROOF") || word_is(line, "PING") ||
 		    word_is(line, "PONG") || word_is(line, "ERROR") ||
-		    word_is(line, "READY"));
+		    word_is(line, "SSHD") || word_is(line, "READY"));
 		assert(!word_is(line, "PROOF") || (f->proved && !i));
 		ready = word_is(line, "READY") != NULL;
 		i += r;
@@ -1855,6 +2089,8 @@ on_step(struct io *io)
 	unsigned what, with;
 
 	check_agent();
+	turn_at[0] = turn_at[1];
+	turn_at[1] = reactor_now();
 	io_again(io);
 	if (!left) {
 		if (agent_end())
@@ -1933,6 +2169,7 @@ agent(unsigned how)
 	unsigned more = next_byte();
 
 	is_agent = 1;
+	cfg.about = cfg.node;
 	cfg.spare = 1 + (how >> 3 & 1);
 	cfg.sessions = how & 16 ? 1 : how & 32 ? 2 : 0;
 	cfg.exec = how & 64 ? "x" : NULL;
@@ -1945,6 +2182,8 @@ agent(unsigned how)
 		mine = key_ours;
 	assert(url_parse("srv.example:80", &url) == 0);
 	fails = 0;
+	looked = look_under_way = 0;
+	turn_at[0] = turn_at[1] = now_ms;
 	retry_at = hurried = 0;
 	*refusal = '\0';
 	next_id = 1;
@@ -1988,6 +2227,9 @@ prepare(void)
 	memset(&proxy, 0, sizeof proxy);
 	memset(&mine, 0, sizeof mine);
 	memset(&dial, 0, sizeof dial);
+	rows = NULL;
+	nrows = asks = terminal = 0;
+	asks_as = R_CLIENT;
 	memset(of_fd, 0, sizeof of_fd);
 	*tls_said = '\0';
 	user.in = user.out = -1;
@@ -2028,7 +2270,9 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	key_other = key_ours;
 	memset(key_other.key, 'b', MAC_LEN);
 	proc_start();
-	if ((null = open("/dev/null", O_RDWR)) < 0 || reactor_open() < 0)
+	printed = tmpfile();
+	if ((null = open("/dev/null", O_RDWR)) < 0 || reactor_open() < 0 ||
+	    !printed)
 		abort();
 	dup2(null, 0);
 	dup2(null, 1);

@@ -7,12 +7,13 @@
  *
  * An input is a program.  Its first byte says how the server is started; then
  * come steps of two bytes: what is done, and by which of the guests or with
- * which of the variants.  Guests are agents, clients and strangers at the
- * other ends of socket pairs; some come through a front, with a PROXY header
- * or an HTTP Upgrade before what they say.  A watcher of ours runs the
- * program, a step for each turn of the real loop (or several, where the step
- * says so), so the server sees all of it as it would see the network.  The
- * clock stands still but for the steps that move it, and nothing sleeps.
+ * which of the variants.  Guests are agents, clients, those who list or ping,
+ * scrapers and strangers at the other ends of socket pairs; some come through a
+ * front, with a PROXY header or an HTTP Upgrade before what they say.  Our own
+ * watcher runs the program, a step for each turn of the real loop (or several,
+ * where the step says so), so the server sees all of it as it would see the
+ * network.  The clock stands still but for the steps that move it, and nothing
+ * sleeps.
  *
  * After each turn the server's lists and counters are compared with its
  * connections.  In the end the guests leave, time passes, and nobody may be
@@ -41,6 +42,7 @@ enum {
 	LOG = 1 << 16,			/* bytes from and to a guest */
 	WATCHED = 64,
 	FDS = 1024,
+	CROWD = 150,			/* nodes that were here before */
 	END_TURNS = 200			/* all are gone by then */
 };
 
@@ -54,6 +56,8 @@ static struct guest {
 	int begun;			/* its session */
 	int refused;			/* its front's words are no good */
 	int web;			/* HTTP, no 101 yet */
+	int by_web;			/* HTTP, at any time */
+	int scrapes;			/* has come to --metrics */
 	size_t nfront;			/* bytes of its front, still to send */
 	unsigned char from[16];		/* who it is to the server */
 	size_t nsent, ngot, npending;
@@ -66,7 +70,10 @@ static int64_t now_ms = 1000000;
 static unsigned char nonces;
 static int no_fds;			/* accept(2) fails so often */
 static int no_memory_in;		/* calls, 0: there is always some */
+static int scraper_wanted;		/* by accept(2) */
 static struct guest *of_fd[FDS];
+static struct guest *unheard;		/* a ping for it was not sent */
+static int pinged = -1;			/* so was the last line, to that fd */
 static struct io *watched[WATCHED];
 static int nwatched;
 
@@ -85,7 +92,7 @@ fuzz_clock(clockid_t id, struct timespec *ts)
 	return 0;
 }
 
-/* The port is the guest's number; some share an address. */
+/* The port is the guest's number; some share an address, some are here. */
 static void
 address(int i, struct sockaddr *sa, socklen_t *len)
 {
@@ -100,6 +107,8 @@ address(int i, struct sockaddr *sa, socklen_t *len)
 	s6.sin6_family = AF_INET6;
 	s6.sin6_port = htons(1 + i);
 	s6.sin6_addr.s6_addr[0] = 0x20;
+	if (i % 8 == 2)
+		s4.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i / 8);
 	if (i % 4 == 3)
 		memcpy(sa, &s6, *len = sizeof s6);
 	else
@@ -117,7 +126,8 @@ fuzz_accept(int lfd, struct sockaddr *sa, socklen_t *len, int flags)
 		return -1;
 	}
 	for (i = 0; i < nguests; i++) {
-		if ((fd = guests[i].theirs) < 0)
+		if ((fd = guests[i].theirs) < 0 ||
+		    guests[i].scrapes != scraper_wanted)
 			continue;
 		guests[i].theirs = -1;
 		address(i, sa, len);
@@ -140,6 +150,26 @@ static int
 silent(int fd)
 {
 	return of_fd[fd]->dead ? 6000 : 0;
+}
+
+/* Is there no room for a ping, where an agent lives that does not read? */
+static ssize_t
+seen_send(int fd, const void *b, size_t n, int flags)
+{
+	ssize_t r = send(fd, b, n, flags);
+	int is_ping = n > 4 && !memcmp(b, "PING", 4);
+
+	pinged = r > 0 && is_ping ? fd : -1;
+	if (r < 0 && errno == EAGAIN && is_ping)
+		unheard = of_fd[fd];
+	return r;
+}
+
+static ssize_t
+seen_recv(int fd, void *b, size_t n, int flags)
+{
+	pinged = -1;
+	return recv(fd, b, n, flags);
 }
 
 static int
@@ -173,11 +203,13 @@ seen_add(struct io *io, int fd, void (*fn)(struct io *))
 	return r;
 }
 
+/* Nobody is closed for having been pinged; one whose time is over may be. */
 static void
 seen_close(struct io *io)
 {
 	int i;
 
+	assert(pinged < 0 || pinged != io->fd || io->heap < 0);
 	for (i = 0; i < nwatched; i++)
 		if (watched[i] == io) {
 			watched[i] = watched[--nwatched];
@@ -195,11 +227,18 @@ seen_close(struct io *io)
 #define io_add seen_add
 #define io_close seen_close
 #define net_silent silent
+#define send seen_send
+#define recv seen_recv
+#define net_accept(fd, sa, len) seen_accept(io, sa, len)
+static int seen_accept(struct io *, struct sockaddr *, socklen_t *);
 int mssh_main(int, char *[]);
 #define main mssh_main
 #include "../mssh.c"
 #undef main
 #undef poll
+#undef send
+#undef recv
+#undef net_accept
 #undef io_close
 #undef io_add
 #undef calloc
@@ -215,8 +254,15 @@ static FILE *keys_file;
 static struct io driver;
 static int calm, gone;			/* turns, at the end */
 
-static struct node *known[2 * GUESTS];
+static struct node *known[2 * GUESTS + CROWD];
 static int nknown;
+
+static int
+seen_accept(struct io *io, struct sockaddr *sa, socklen_t *len)
+{
+	scraper_wanted = io >= listeners + metrics_from;
+	return net_accept(io->fd, sa, len);
+}
 
 /* the input */
 
@@ -251,6 +297,37 @@ static const struct {
 	{ "agent * ka %s\n\nclient * kb %s", { 2, 1, 0 } },
 };
 
+static unsigned files_used;		/* bits */
+
+/* Does one of the files that were there let that key see the node? */
+static int
+key_sees(const char *key, const char *node)
+{
+	char b[512], *line, *end;
+	const char *bad;
+	struct right r;
+	unsigned i;
+
+	for (i = 0; i < LEN(files); i++) {
+		if (!(files_used >> i & 1))
+			continue;
+		snprintf(b, sizeof b, files[i].format,
+		    spelled[files[i].keys[0]], spelled[files[i].keys[1]],
+		    spelled[files[i].keys[2]]);
+		for (line = b; *line; line = end) {
+			end = line + strcspn(line, "\n");
+			if (*end)
+				*end++ = '\0';
+			if (right_parse(line, &r, &bad) == 0 && r.roles &&
+			    !strcmp(r.secret.name, key) &&
+			    r.roles & (1 << R_CLIENT | 1 << R_LIST) &&
+			    glob_list(r.nodes, node, 0))
+				return 1;
+		}
+	}
+	return 0;
+}
+
 static void
 keys_write(unsigned which)
 {
@@ -260,6 +337,7 @@ keys_write(unsigned which)
 	int n = snprintf(b, sizeof b, files[which % LEN(files)].format,
 	    spelled[k[0]], spelled[k[1]], spelled[k[2]]);
 
+	files_used |= 1 << which % LEN(files);
 	if (which % LEN(files) == now)
 		return;
 	now = which % LEN(files);
@@ -271,7 +349,7 @@ keys_write(unsigned which)
 /* guests */
 
 static struct guest *
-come(void)
+come(int scrapes)
 {
 	struct guest *g = &guests[nguests];
 	struct sockaddr_storage ss;
@@ -284,7 +362,8 @@ come(void)
 	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) == 0);
 	g->fd = s[0];
 	g->theirs = s[1];
-	g->shut = g->dead = g->proved = g->begun = g->web = 0;
+	g->shut = g->dead = g->proved = g->begun = g->web = g->by_web = 0;
+	g->scrapes = scrapes;
 	g->refused = cfg.proxied;
 	address(nguests, (struct sockaddr *)&ss, &len);
 	peer_set(&p, &ss);
@@ -293,7 +372,7 @@ come(void)
 	g->key = -1;
 	g->nsent = g->ngot = g->npending = 0;
 	nguests++;
-	io_again(&listeners[0]);
+	io_again(&listeners[scrapes]);
 	return g;
 }
 
@@ -464,7 +543,7 @@ put_front(struct guest *g, unsigned how)
 	size_t n = 0, k = 0;
 
 	if (g->fd < 0 || g->nsent || g->web || g->refused || g->npending ||
-	    g->shut)
+	    g->shut || g->scrapes)
 		return 0;
 	g->refused = cfg.proxied && (!is_trusted(g->from) || !proxy);
 	if (proxy) {
@@ -477,7 +556,7 @@ put_front(struct guest *g, unsigned how)
 		    is_trusted(g->from))
 			memcpy(g->from, ip, sizeof ip);
 		g->refused |= http == 6;
-		g->web = http != 6;
+		g->web = g->by_web = http != 6;
 	}
 	g->nfront = n + k;
 	put_two(g, b, n + k, how & 64);
@@ -519,12 +598,15 @@ put_payload(struct guest *g, unsigned how)
 	put(g, b, n);
 }
 
-/* what: 0 to 3 role and version, then bits. */
+/* what: 0 to 3 role and version, and 8 where it says what program it is; 12 to
+ * 15 list or ping; then bits. */
 static void
 put_hello(struct guest *g, unsigned what, unsigned who)
 {
 	char own[] = { 'n', 'a' + number(g), '\0' };
 	const char *const nodes[] = { "a", "b", "B.x", own };
+	static const char *const patterns[] = { "*", "a,B*", "n?,!na", "m0*" };
+	static const char *const asks[] = { "MSSH/2 list", "MSSH/2 ping" };
 	static const char *const runs[] = { "", " run=1", " run=2 slot=1",
 	    " run=1 slot=5" };
 	static const char *const waits[] = { "", " wait=1", " early=1",
@@ -533,16 +615,25 @@ put_hello(struct guest *g, unsigned what, unsigned who)
 	    "AGENT", "CLIENT" };
 	char key[128] = "", nonce[B64_LEN + 1], b[LINE_LEN];
 
-	if (!(what & 2) && cfg.keys) {
+	int asks_as = what >= 12, old = what & 2 && !asks_as;
+
+	if (!old && cfg.keys) {
 		g->key = who >> 4 & 3;
 		memset(b, 'n', MAC_LEN);
 		b64_write((unsigned char *)b, nonce);
 		snprintf(key, sizeof key, " key=%s nonce=%s",
 		    key_names[g->key], nonce);
 	}
-	snprintf(b, sizeof b, "%s %s%s%s%s", heads[what & 3], nodes[who & 3],
-	    what & 2 ? "" : what & 1 ? waits[who >> 2 & 3] :
-	    runs[who >> 2 & 3], key, who & 64 ? "\r\n" : "\n");
+	if (asks_as)
+		snprintf(b, sizeof b, "%s %s%s%s\n", asks[what & 1],
+		    what & 1 ? nodes[who & 3] : patterns[who & 3],
+		    waits[who >> 2 & 3], key);
+	else
+		snprintf(b, sizeof b, "%s %s%s%s%s%s", heads[what & 3],
+		    nodes[who & 3], old ? "" : what & 1 ?
+		    waits[who >> 2 & 3] : runs[who >> 2 & 3],
+		    !old && !(what & 1) && what & 8 ? " v=1.2" : "", key,
+		    who & 64 ? "\r\n" : "\n");
 	put_line(g, b, who & 128);
 }
 
@@ -552,7 +643,7 @@ hello_of(const struct guest *g, struct hello *h)
 	char line[LINE_LEN];
 	const char *why;
 
-	if (g->refused)
+	if (g->refused || g->scrapes)
 		return -1;
 	return line_take((const char *)g->sent, g->nsent, line) > 0 ?
 	    hello_parse(line, h, &why) : -1;
@@ -602,6 +693,42 @@ put_word(struct guest *g, unsigned which)
 	put(g, words[which % LEN(words)], strlen(words[which % LEN(words)]));
 }
 
+/* What those say who ping, or are pinged. */
+static void
+put_ask(struct guest *g, unsigned which)
+{
+	static const char *const words[] = { "PING\n", "PING sshd=1\n",
+	    "PONG\n", "SSHD us=12 SSH-2.0-x\n", "PONG\nSSHD error no\n",
+	    "PING  sshd=1   x\nPING\n", "SSHD\n", "PONG\nREADY\n",
+	    "SSHD us=1\nPONG\r\nPING\n", "END\nAGENT us=1\n",
+	    "PING\nPING\nPING\nPING\nPING\nPING\nPING\nPING\n" };
+	char line[LINE_LEN];
+
+	if (which < LEN(words)) {
+		put(g, words[which], strlen(words[which]));
+		return;
+	}
+	memset(line, 'x', sizeof line);
+	memcpy(line, which & 1 ? "PING " : "SSHD ", 5);
+	line[sizeof line - 1] = '\n';
+	put(g, line, sizeof line);
+}
+
+/* What is asked for at --metrics. */
+static void
+put_scrape(struct guest *g, unsigned which)
+{
+	static const char *const heads[] = { "GET /metrics HTTP/1.1\r\n"
+	    "Host: x\r\n\r\n", "GET /metrics HTTP/1.1\r\nHost: x\r\n"
+	    "Accept: application/openmetrics-text\r\n\r\n",
+	    "GET / HTTP/1.0\r\n\r\n", "HEAD /metrics HTTP/1.0\r\n\r\n",
+	    "GET /healthz HTTP/1.0\r\n\r\n", "GET /metrics HTTP/1.1\r\n",
+	    "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+	    "Upgrade: mssh\r\n\r\nMSSH/2 agent a\n", "MSSH/2 list *\n" };
+
+	put_line(g, heads[which % LEN(heads)], which & 8);
+}
+
 static void
 put_raw(struct guest *g)
 {
@@ -623,6 +750,32 @@ conn_of(int i)
 	    ((char *)watched[i] - offsetof(struct conn, io));
 }
 
+/* Who lists has a list, and nobody else keeps one; who has a session has said
+ * something first, and wanted one. */
+static void
+check_role(const struct conn *c)
+{
+	const struct guest *g = &guests[c->peer.port - 1];
+	int asks = c->phase == LISTING || c->phase == PINGING;
+	const struct listing *l = c->phase != LISTING ? NULL :
+	    (const void *)c->end->out.stash;
+	struct hello h;
+
+	assert((c->in == &askers) == asks && c->scrape == g->scrapes);
+	assert(!l == (c->phase != LISTING));
+	assert(!l || (l->off <= l->len && l->len <= sizeof l->b));
+	assert(!c->node == (c->phase == LISTING || (c->in == &evictable &&
+	    c->phase != AWAIT_CLIENT)) || c->phase == LINGER);
+	assert(!c->scrape || c->phase == HEAD || c->phase == LINGER);
+	if (c->agent || (c->phase != PAIRED && c->phase != RELAY && !asks))
+		return;
+	assert(hello_of(g, &h) == 0);
+	assert(h.role == (c->phase == LISTING ? R_LIST : asks ? R_PING :
+	    R_CLIENT));
+	if (!asks && c->end->to->version != 1)
+		assert(behind(g->sent, g->nsent, cfg.keys ? 2 : 1) < g->nsent);
+}
+
 /* Is c where its phase says? */
 static void
 check_conn(const struct conn *c)
@@ -630,15 +783,15 @@ check_conn(const struct conn *c)
 	int session = c->phase == GO_SENT || c->phase == PAIRED ||
 	    c->phase == RELAY;
 
-	assert(c->phase > BIRTH && (c->phase <= PAIRED || c->phase == RELAY));
+	assert(c->phase > BIRTH && (c->phase <= PINGING || c->phase == RELAY));
 	assert(c->io.added && c->io.fd >= 0);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
 	    (c->version == 1 && is_parked(c->phase)));
 	assert((c->in == &evictable) == (c->phase == FRONT ||
 	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF ||
-	    c->phase == LINGER));
-	assert((c->in == &pending) == (c->phase == AWAIT_CLIENT ||
-	    c->phase == PAIRED));
+	    c->phase == LINGER || (c->phase == AWAIT_CLIENT && !c->end->key)));
+	assert((c->in == &pending) == ((c->phase == AWAIT_CLIENT &&
+	    c->end->key) || c->phase == PAIRED));
 	assert(c->phase != FRONT || (cfg.proxied && !c->web));
 	assert(c->phase != HEAD || !c->web);
 	if (c->in == &evictable && c->phase != LINGER)
@@ -662,6 +815,7 @@ check_conn(const struct conn *c)
 		assert(c->in == &c->node->waiting);
 	if (c->in == &live)
 		assert(c->phase == RELAY && !c->agent);
+	check_role(c);
 }
 
 /* No session begins by a key that is gone: keys go between two checks only
@@ -692,17 +846,15 @@ check_list(const struct list *l)
 static void
 check_node(const struct node *n)
 {
-	int i, refs = 0, agents = 0, quiet = 0;
+	int i, refs = 0, agents = 0;
 	struct conn *c;
 
 	for (i = 0; i < nwatched; i++)
 		if ((c = conn_of(i)) && c->node == n) {
 			refs++;
 			agents += c->agent;
-			quiet += c->silent;
 		}
-	assert(n->refs == refs && n->agents == agents && n->silent == quiet);
-	assert(n->due - reactor_now() / SILENT_EVERY <= SILENT_BURST);
+	assert(n->refs == refs && n->agents == agents);
 	if (refs)
 		check_list(&n->u.parked);
 	else
@@ -764,10 +916,36 @@ check_key(const struct key *k)
 	assert(!k->gone && !k->read);
 }
 
+/* What --metrics says of the nodes, and who pings uses up nobody. */
+static void
+check_counts(void)
+{
+	unsigned long long online = 0, parked_all = 0;
+	int i, agents = 0, off = 0, here = 0;
+	struct conn *c;
+
+	for (i = 0; i < nknown; i++) {
+		agents += known[i]->agents > 0;
+		off += !known[i]->agents && known[i]->seen;
+		if (!known[i]->refs)
+			continue;
+		online += known[i]->u.parked.n > 0;
+		parked_all += known[i]->u.parked.n;
+	}
+	assert(metric[M_ONLINE] == online && metric[M_PARKED] == parked_all);
+	assert(nagents == agents && noffline == off);
+	if (!unheard)
+		return;
+	for (i = 0; i < nwatched; i++)
+		here |= (c = conn_of(i)) && of_fd[c->io.fd] == unheard;
+	assert(here || unheard->fd < 0 || unheard->shut || unheard->dead);
+	unheard = NULL;
+}
+
 static void
 check(void)
 {
-	int i, n[RELAY + 1] = { 0 }, all = 0, fronts = 0;
+	int i, n[RELAY + 1] = { 0 }, all = 0, fronts = 0, mute = 0;
 	const struct key *k;
 	struct conn *c;
 	size_t b;
@@ -778,14 +956,20 @@ check(void)
 			check_begun(c);
 			fronts += c->in == &evictable &&
 			    c->phase != LINGER && c->s.source == SOURCES;
+			mute += c->phase == AWAIT_CLIENT && !c->end->key;
 			n[c->phase]++;
 			all++;
 		}
 	assert(nconns == all && nwaiting == n[WAITING]);
 	assert(evictable.n == n[FRONT] + n[HELLO] + n[HEAD] + n[PROOF] +
-	    n[LINGER] && pending.n == n[AWAIT_CLIENT] + n[PAIRED]);
+	    n[LINGER] + mute && pending.n == n[AWAIT_CLIENT] - mute +
+	    n[PAIRED]);
 	assert(startups[SOURCES] == fronts);
 	assert(2 * live.n == n[RELAY] && n[GO_SENT] == n[PAIRED]);
+	assert(askers.n == n[LISTING] + n[PINGING] && askers.n <= MAX_ASKERS);
+	assert(metric[M_PARKED] ==
+	    (unsigned long long)n[PARKED] + n[PROBED]);
+	check_list(&askers);
 	check_list(&evictable);
 	check_list(&pending);
 	check_list(&live);
@@ -793,6 +977,7 @@ check(void)
 	for (i = 0; i < nknown; i++)
 		check_node(known[i]);
 	assert(nnodes == (size_t)nknown && nseen <= nknown);
+	check_counts();
 	for (b = 0; b < LEN(keys); b++)
 		for (k = keys[b]; k; k = k->chain)
 			check_key(k);
@@ -898,7 +1083,7 @@ check_agent(const struct guest *g, const struct hello *h, size_t off,
 			continue;
 		}
 		assert(ok);
-		if (!strcmp(line, "PING") || !strcmp(line, "PONG"))
+		if (word_is(line, "PING") || !strcmp(line, "PONG"))
 			continue;
 		assert(word_is(line, "GO"));
 		c = caller(line);
@@ -948,12 +1133,195 @@ check_old_agent(const struct guest *g, int whole)
 	assert(!"bytes that no client has sent");
 }
 
+/* May g know that there is such a node? */
+static void
+check_sees(const struct guest *g, const char *node)
+{
+	char id[NODE_LEN + 1];
+	struct hello h;
+
+	assert(!node_parse(node, id, 0) && !strcmp(node, id));
+	if (cfg.keys)
+		assert(hello_of(g, &h) == 0 && g->proved &&
+		    key_sees(h.key, node));
+	else
+		assert(g->from[12] == 127 && !g->by_web &&
+		    !memcmp(g->from, ip_map, 12));
+}
+
+/* Where w ends in b, or n. */
+static size_t
+find(const unsigned char *b, size_t n, const char *w)
+{
+	size_t i, k = strlen(w);
+
+	for (i = 0; i + k <= n; i++)
+		if (!memcmp(b + i, w, k))
+			return i + k;
+	return n;
+}
+
+/* The names that a refusal tells. */
+static void
+check_similar(const struct guest *g)
+{
+	static const char word[] = "; similar: ";
+	size_t i = find(g->got, g->ngot, word), k;
+	const struct guest *p;
+	char id[NODE_LEN + 1];
+
+	for (p = guests; i < g->ngot && p < guests + nguests; p++)
+		if (find(p->sent, p->nsent, word) < p->nsent)
+			return;		/* not a refusal */
+	for (; i < g->ngot; i += 2) {
+		for (k = 0; i < g->ngot && k < NODE_LEN && strchr(NAME_CHARS,
+		    g->got[i]) && g->got[i];)
+			id[k++] = g->got[i++];
+		id[k] = '\0';
+		check_sees(g, id);
+		if (i + 1 >= g->ngot || g->got[i] != ',')
+			break;
+	}
+}
+
+static void
+check_row(const struct guest *g, const struct hello *h, const char *row)
+{
+	static const char *const numbers[] = { "since", "parked", "sessions",
+	    "waiting" };
+	char id[LINE_LEN], w[LINE_LEN];
+	const char *s = row;
+	size_t i;
+	long n, here = 0;
+
+	assert(word_next(&s, id, sizeof id) > 0);
+	check_sees(g, id);
+	assert(glob_list(h->node, id, 0));
+	for (i = 0; i < LEN(numbers); i++) {
+		assert(word_get(row, numbers[i], w, sizeof w) > 0);
+		assert(num_parse(w, 0, INT_MAX, &n) == 0);
+		here = i == 1 ? n : here;
+	}
+	assert(word_get(row, "state", w, sizeof w) > 0);
+	assert(!strcmp(w, here ? "online" : *w == 'b' ? "busy" : "offline"));
+	assert((word_get(row, "address", w, sizeof w) > 0) == (here > 0));
+}
+
+/* It is the last line; who said early=1 is refused in SSH's words. */
+static int
+is_refusal(const struct hello *h, const char *line, int is_last)
+{
+	if (h->early && word_is(line, "SSH-2.0-mssh"))
+		return 1;
+	assert(!word_is(line, "ERROR") || is_last);
+	return word_is(line, "ERROR") != NULL;
+}
+
+/* OK, the rows, and how many there were; or it is cut, or refused. */
+static void
+check_lister(const struct guest *g, const struct hello *h, size_t off)
+{
+	char line[LINE_LEN], b[32];
+	int rows = 0, ok = 0, r;
+	const char *row;
+
+	for (; (r = line_take((const char *)g->got + off, g->ngot - off,
+	    line)) > 0; off += r) {
+		if (is_refusal(h, line, off + r == g->ngot))
+			return;
+		assert(ok == !!strcmp(line, "OK"));
+		if (!ok++)
+			continue;
+		ok = 1;
+		if ((row = word_is(line, "NODE"))) {
+			check_row(g, h, row);
+			rows++;
+			continue;
+		}
+		snprintf(b, sizeof b, "END %d", rows);
+		assert(!strcmp(line, b) && off + r == g->ngot);
+		ok = 2;
+	}
+	assert(!r);
+}
+
+/* Has an agent of that node said that line? */
+static int
+agent_said(const char *node, const char *what, int only_word)
+{
+	char line[LINE_LEN];
+	struct guest *a;
+	struct hello h;
+	size_t off;
+	int r;
+
+	for (a = guests; a < guests + nguests; a++)
+		for (off = 0; hello_of(a, &h) == 0 && h.role == R_AGENT &&
+		    !strcmp(h.node, node) && (r = line_take((const char *)
+		    a->sent + off, a->nsent - off, line)) > 0; off += r)
+			if (only_word ? word_is(line, what) != NULL :
+			    !strcmp(line, what))
+				return 1;
+	return 0;
+}
+
+/* OK, then PONG for each PING; AGENT where an agent of its node said PONG, and
+ * what that said of its sshd. */
+static void
+check_pinger(const struct guest *g, const struct hello *h, size_t off)
+{
+	char line[LINE_LEN];
+	int pongs = 0, agents = 0, ok = 0, r;
+
+	for (; (r = line_take((const char *)g->got + off, g->ngot - off,
+	    line)) > 0; off += r)
+		if (is_refusal(h, line, off + r == g->ngot))
+			return;
+		else if (!ok++)
+			assert(!strcmp(line, "OK"));
+		else if (!strcmp(line, "PONG"))
+			pongs++;
+		else if (word_is(line, "AGENT")) {
+			assert(++agents <= pongs);
+			assert(agent_said(h->node, "PONG", 1));
+		} else
+			assert(word_is(line, "SSHD") &&
+			    agent_said(h->node, line, 0));
+	assert(!r);
+}
+
+/* A page, or an error; nothing of our protocol. */
+static void
+check_scraper(const struct guest *g)
+{
+	static const char eof[] = "# EOF\n", open[] = "openmetrics";
+	const char *b = (const char *)g->got;
+	struct response r;
+	int n = response_take(b, g->ngot, &r);
+
+	assert(seems(g->got, g->ngot, "HTTP/1.1 ") && n >= 0);
+	if (!n)
+		return;
+	assert(r.status >= 200 && !r.mssh);
+	if (r.status != 200 || !strncmp((const char *)g->sent, "GET /h", 6))
+		return;
+	assert(starts(g->sent, g->nsent, "GET /metrics "));
+	assert(b[g->ngot - 1] == '\n');
+	if (g->nsent > 60 && !memcmp(g->sent + g->nsent - 20, open, 11))
+		assert(!memcmp(b + g->ngot - 6, eof, 6));
+}
+
 static void
 check_guest(const struct guest *g, int whole)
 {
 	struct hello h;
 	size_t off = 0;
 
+	if (g->scrapes) {
+		check_scraper(g);
+		return;
+	}
+	check_similar(g);
 	if (hello_of(g, &h) < 0) {
 		assert(seems(g->got, g->ngot, "ERROR") ||
 		    (seems(g->got, g->ngot, "HTTP/1.1 ") &&
@@ -978,6 +1346,10 @@ check_guest(const struct guest *g, int whole)
 	    seems(g->got + off, g->ngot - off, "SSH-2.0-mssh"));
 	if (h.role == R_CLIENT)
 		check_client(g, &h, off, whole);
+	else if (h.role == R_LIST)
+		check_lister(g, &h, off);
+	else if (h.role == R_PING)
+		check_pinger(g, &h, off);
 	else if (h.version == 2)
 		check_agent(g, &h, off, whole);
 	else
@@ -1001,8 +1373,8 @@ show(void)
 #endif
 }
 
-/* Everything arrives where both sides of a session are well: not at a guest
- * whose log is full, as it reads no more. */
+/* Everything arrives where both sides of a session are well, and each list has
+ * got to its end: not at a guest whose log is full, as it reads no more. */
 static void
 check_sessions(void)
 {
@@ -1013,9 +1385,13 @@ check_sessions(void)
 	show();
 	for (i = 0; i < nwatched; i++) {
 		c = conn_of(i);
-		if (!c || c->phase != RELAY)
+		if (!c || (c->phase != RELAY && c->phase != LISTING))
 			continue;
 		g = &guests[c->peer.port - 1];
+		if (c->phase == LISTING) {
+			assert(g->ngot == LOG || g->shut);
+			continue;
+		}
 		p = &guests[c->end->to->peer.port - 1];
 		if (g->fd >= 0 && p->fd >= 0 && !g->shut && !p->shut)
 			check_guest(g, g->ngot < LOG);
@@ -1023,6 +1399,52 @@ check_sessions(void)
 }
 
 /* the program */
+
+/* Nodes that were here, so that a list does not fit in one go. */
+static void
+crowd(void)
+{
+	struct node *n;
+	char id[8];
+	int i;
+
+	for (i = 0; i < CROWD; i++) {
+		snprintf(id, sizeof id, "m%03d", i);
+		if (!(n = node_get(id)) || n->seen)
+			continue;
+		n->seen = reactor_now();
+		n->lost = 0;
+		noffline++;
+		remember(n);
+	}
+}
+
+/* The server has little room for what g does not read.  A scraper's page fits
+ * into any new socket. */
+static void
+narrow(const struct guest *g)
+{
+	int i, size = 1;
+
+	for (i = 0; i < nwatched; i++)
+		if (conn_of(i) && of_fd[watched[i]->fd] == g && !g->scrapes)
+			setsockopt(watched[i]->fd, SOL_SOCKET, SO_SNDBUF,
+			    &size, sizeof size);
+}
+
+static void
+ask_step(struct guest *g, unsigned how)
+{
+	if (how == 14)
+		narrow(g);
+	else if (how == 13 && next_byte() & 1)
+		crowd();
+	else if (how == 13) {
+		if ((g = come(1)))
+			put_scrape(g, next_byte());
+	} else
+		put_ask(g, how);
+}
 
 static void
 take_step(unsigned what, unsigned with)
@@ -1043,13 +1465,14 @@ take_step(unsigned what, unsigned with)
 		no_memory_in = how & 1 ? 0 : 1 + (with & 7);
 		break;
 	case 1:
-		if ((g = come()) && with & 128)
+		if ((g = come(0)) && with & 128)
 			put_front(g, next_byte());
 		break;
 	case 2:
-		if ((g = come()) && (!(with & 128) ||
+		if ((g = come(0)) && (!(with & 128) ||
 		    put_front(g, next_byte())))
-			put_hello(g, with & 3, next_byte());
+			put_hello(g, (with & 0x70) == 0x70 ? 12 | (with & 3) :
+			    with & 11, next_byte());
 		break;
 	case 4:
 		if (!(with & 128) || put_front(g, next_byte()))
@@ -1096,6 +1519,8 @@ take_step(unsigned what, unsigned with)
 	default:
 		if (how == 15)
 			on_term();
+		else if (nguests)
+			ask_step(g, how);
 		else
 			hire(how);
 	}
@@ -1106,17 +1531,21 @@ take_step(unsigned what, unsigned with)
 static int
 the_end(void)
 {
-	int i, any = 0;
+	int i, any = 0, lists = 0;
+	struct conn *c;
 
 	no_fds = no_memory_in = 0;
 	if (!gone) {
 		for (i = 0; i < nguests; i++)
 			put_rest(&guests[i]);
 		calm = take_all() ? 0 : calm + 1;
-		for (i = 0; i < nwatched; i++)
+		for (i = 0; i < nwatched; i++) {
 			any |= watched[i]->bulk;
-		if (calm < (any ? 8 : nguests ? 3 : 1))
-			return 0;	/* bulk ones run one a turn */
+			lists |= (c = conn_of(i)) && c->phase == LISTING;
+		}
+		/* bulk ones run one a turn */
+		if (calm < (lists || any ? 8 : nguests ? 3 : 1))
+			return 0;
 		check_sessions();
 		for (i = 0; i < nguests; i++)
 			leave(&guests[i]);
@@ -1142,6 +1571,7 @@ on_step(struct io *io)
 			on_term();
 		return;
 	}
+	pinged = -1;
 	do {
 		what = next_byte();
 		with = next_byte();
@@ -1156,6 +1586,9 @@ prepare(unsigned how)
 {
 	memcpy(&cfg, born, sizeof cfg);
 	nguests = no_fds = no_memory_in = calm = gone = 0;
+	unheard = NULL;
+	pinged = -1;
+	files_used = 0;
 	nonces = 0;
 	halting = 0;
 	now_ms = (now_ms / 100000 + 2) * 100000;
@@ -1171,6 +1604,7 @@ prepare(unsigned how)
 	cfg.strict = how >> 1 & 1;
 	cfg.drain = how & 4 ? 20 : 0;
 	cfg.verbose = how == 8;		/* it is slow */
+	status = server_status;
 	daemon_start(on_term);
 	if (how & 1) {
 		caps.source_startups = 3;
@@ -1186,8 +1620,10 @@ prepare(unsigned how)
 		keys_load();
 	}
 	on_housekeeping(&housekeeping);
-	nlisten = 1;
+	nlisten = 2;
+	metrics_from = 1;
 	assert(io_add(&listeners[0], -1, on_listen) == 0);
+	assert(io_add(&listeners[1], -1, on_listen) == 0);
 	assert(io_add(&driver, -1, on_step) == 0);
 }
 
@@ -1200,7 +1636,7 @@ forget_nodes(void)
 	find_nodes();
 	for (i = 0; i < nknown; i++) {
 		n = known[i];
-		assert(!n->refs && !n->agents && !n->silent);
+		assert(!n->refs && !n->agents);
 		unremember(n);
 		node_free(n);
 	}
@@ -1227,6 +1663,7 @@ clean_up(void)
 	int i;
 
 	no_fds = no_memory_in = 0;
+	pinged = -1;
 	/* where it was stopped in the middle */
 	for (i = 0; i < nguests; i++) {
 		take(&guests[i], LOG);
@@ -1243,6 +1680,7 @@ clean_up(void)
 	show();
 	check();
 	assert(!nconns && !nwaiting && !evictable.n && !live.n && !nlisten);
+	assert(!askers.n && !nagents);
 	assert(!memcmp(startups, none, sizeof none));
 	for (i = 0; i < nguests; i++)
 		check_guest(&guests[i], 0);

@@ -163,6 +163,21 @@ fuzz_get(char *line, size_t n, unsigned knob)
 	free(w);
 }
 
+/* What it says is the same when it is written again. */
+static void
+fuzz_version(const char *s)
+{
+	char b[16];
+	uint16_t v, two;
+
+	if (version_parse(s, &v) < 0)
+		return;
+	snprintf(b, sizeof b, "%d.%d", v >> 8, v & 255);
+	assert(version_parse(b, &two) == 0 && v == two);
+	assert(strtol(s, NULL, 10) == v >> 8 && strchr(s, '.'));
+	assert(strtol(strchr(s, '.') + 1, NULL, 10) == (v & 255));
+}
+
 static void
 fuzz_number(char *s, size_t n, unsigned knob)
 {
@@ -179,6 +194,7 @@ fuzz_number(char *s, size_t n, unsigned knob)
 		assert(v >= lo && v <= top && v == strtol(s, NULL, 10));
 		assert(strspn(s, "0123456789") == n);
 	}
+	fuzz_version(s);
 }
 
 static void
@@ -193,10 +209,36 @@ fuzz_hex(char *s, size_t n, unsigned knob)
 		assert(h == strtoull(s, NULL, 16));
 }
 
+/* One error from s: the rest begins and ends as s does. */
+static void
+check_variant(const char *s, unsigned i)
+{
+	char *out = malloc(NODE_LEN + 1);
+	size_t n = strlen(s), m, k = 0, j = 0;
+	int more = name_variant(s, i, out);
+
+	assert(out && more == (i < (n + 1) * 80));
+	m = strlen(out);
+	if (more && m) {
+		assert(m <= NODE_LEN && m + 1 >= n && m <= n + 1);
+		for (; s[k] && s[k] == out[k]; k++)
+			;
+		for (; j < n - k && j < m - k &&
+		    s[n - 1 - j] == out[m - 1 - j]; j++)
+			;
+		n -= k + j;
+		m -= k + j;
+		assert((n <= 1 && m <= 1 && n + m) || (n == 2 && m == 2 &&
+		    s[k] == out[k + 1] && s[k + 1] == out[k]));
+	}
+	free(out);
+}
+
 static void
 fuzz_node(char *s, size_t n, unsigned knob)
 {
 	char *out = malloc(NODE_LEN + 1), two[NODE_LEN + 1];
+	unsigned i;
 
 	assert(out);
 	if (!node_parse(s, out, knob & 1)) {
@@ -204,10 +246,31 @@ fuzz_node(char *s, size_t n, unsigned knob)
 		assert(strlen(out) == n || (knob & 1 && strlen(out) + 5 == n));
 		assert(!node_parse(out, two, 0) && !strcmp(out, two));
 		assert(!node_parse(s, two, 1));
+		for (i = knob; i < 256 + 80 * NODE_LEN; i += 256)
+			check_variant(out, i);
 	}
 	node_suggest(s, out);
 	assert(!node_parse(out, two, 0) && !strcmp(out, two));
 	free(out);
+}
+
+/* In lower case, as they are in the line, and no blank, quote or comma of
+ * another list. */
+static void
+check_patterns(const char *line, const char *s)
+{
+	char two[NODES_LEN + 1];
+	size_t n = strlen(s), i;
+
+	assert(n && n <= NODES_LEN && strspn(s, PATTERN_CHARS) == n);
+	assert(!patterns_parse(s, two) && !strcmp(s, two));
+	for (; *line; line++) {
+		for (i = 0; i < n && fold(line[i], 0) == s[i];)
+			i++;
+		if (i == n)
+			return;
+	}
+	assert(!"patterns from nowhere");
 }
 
 static void
@@ -223,13 +286,17 @@ fuzz_hello(char *line, size_t n, unsigned knob)
 		return;
 	}
 	assert(h.version == 1 || h.version == 2);
-	assert(h.role == R_AGENT || h.role == R_CLIENT);
-	assert(!node_parse(h.node, two, 0) && !strcmp(h.node, two));
+	assert(h.role < (h.version == 1 ? R_LIST : R_MAX));
+	if (h.role == R_LIST)
+		check_patterns(line, h.node);
+	else
+		assert(!node_parse(h.node, two, 0) && !strcmp(h.node, two));
 	assert(h.slot >= 0 && h.slot <= 63);
 	assert(h.wait >= 0 && h.wait <= WAIT_MAX);
 	assert(h.early == 0 || h.early == 1);
 	assert(h.version == 2 || (!h.run && !h.slot && !h.wait &&
-	    !h.early && !*h.key));
+	    !h.early && !*h.key && !h.v));
+	assert(!h.v || strstr(line, " v="));
 	if (!*h.key)
 		return;
 	b64_write(h.nonce, b);
@@ -670,7 +737,7 @@ mentions(const char *head, const char *end, const char *what)
 
 /* It fits, and says the status to whoever reads it. */
 static void
-check_answer(const struct request *q)
+check_status(const struct request *q)
 {
 	char b[600];
 	size_t k = http_answer(q, b, sizeof b);
@@ -684,15 +751,29 @@ check_answer(const struct request *q)
 	assert((head == (int)k) == (q->status == 101 || q->head));
 }
 
+/* Where metrics are, it may be another one. */
+static void
+check_answer(const struct request *q)
+{
+	struct request other = *q;
+
+	check_status(q);
+	if (q->status != 426)
+		return;
+	other.status = 404;
+	check_status(&other);
+}
+
 static void
 fuzz_request(const char *b, size_t n, unsigned knob)
 {
 	static const char *const lines[] = { "", "GET / HTTP/1.1\r\n",
 	    "GET /healthz HTTP/1.1\r\nHost: x\r\n", "GET ",
 	    "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n" };
-	char *p = head_behind(lines[knob % LEN(lines)], b, n);
+	char *p = head_behind(knob == 255 ? "GET /metrics HTTP/1.1\r\n"
+	    "Host: x\r\nAccept: " : lines[knob % LEN(lines)], b, n);
 	const char *end;
-	struct request q;
+	struct request q = { .why = NULL };
 
 	if (!p)
 		return;
@@ -718,6 +799,9 @@ fuzz_request(const char *b, size_t n, unsigned knob)
 	}
 	if (q.status == 200)
 		assert(!memcmp(p + 3 + q.head, " /healthz HTTP/1.", 17));
+	assert(q.metrics == !strncmp(p, "GET /metrics ", 13));
+	assert(!q.open || (mentions(p, end, "\naccept:") &&
+	    mentions(p, end, "application/openmetrics-text")));
 	free(p);
 }
 
@@ -725,7 +809,7 @@ fuzz_request(const char *b, size_t n, unsigned knob)
 static void
 fuzz_web(const char *b, size_t n, unsigned knob)
 {
-	struct request q = { 0, 0, NULL, NULL }, two = q;
+	struct request q = { .why = NULL }, two = q;
 	const char *why;
 	size_t k = size_of(knob, n);
 	char *p = copy(b, k, 0);
@@ -788,6 +872,7 @@ fuzz_response(const char *b, size_t n, unsigned knob)
 static void
 check_peer(const struct peer *p)
 {
+	static const unsigned char v4[16] = { [10] = 255, 255, 127 };
 	struct sockaddr_storage ss = { 0 };
 	struct sockaddr_in *s4 = (struct sockaddr_in *)&ss;
 	struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;
@@ -803,6 +888,8 @@ check_peer(const struct peer *p)
 	else
 		assert(!origin_parse(s, strlen(s), &two) &&
 		    !memcmp(two.ip, p->ip, 16) && two.port == p->port);
+	assert(is_local(p) == (is_unix(p) || !memcmp(p->ip, v4, 13) ||
+	    begins(s, "[::1]")));
 	if (is_ipv4(p)) {
 		ss.ss_family = AF_INET;
 		memcpy(&s4->sin_addr, p->ip + 12, 4);

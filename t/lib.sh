@@ -3,6 +3,7 @@
 # TAP:   plan N | finish;  ok NAME cmd...;  is GOT WANT NAME;  note text;
 #        bail text
 # Parts: server, sshd_start, agent and msh build the whole chain on loopback;
+#        greet is mssh proxy with the first line of an SSH client;
 #        talk, as, service and strangers are peers without ssh: $T/peer, which
 #        does what sh cannot, or not as cheaply (t/peer.c);
 #        start, stop, wait_log and wait_gone deal with any other process.
@@ -414,7 +415,14 @@ exec ssh -F none -i "$T/key" -o "HostKeyAlias=$node.psh" \
     -o ConnectTimeout="${CONNECT:-20}" \
     -l "$USER" "$node" "$@"
 END
-chmod 755 "$T/msh" "$T/psh"
+# $T/greet NODE [options]: mssh proxy for an SSH client that says its first line
+# and has ended; greet calls it.
+printf 'SSH-2.0-test\r\n' >"$T/greeting"
+cat >"$T/greet" <<'END'
+#!/bin/sh
+exec "$MSSH" proxy "$@" <"$T/greeting"
+END
+chmod 755 "$T/msh" "$T/psh" "$T/greet"
 
 msh() {
 	# shellcheck disable=SC2086	# IN is words
@@ -424,6 +432,11 @@ msh() {
 psh() {
 	# shellcheck disable=SC2086	# IN is words
 	$IN "$T/psh" "$@"
+}
+
+greet() {
+	# shellcheck disable=SC2086	# IN is words
+	$IN "$T/greet" "$@"
 }
 
 # ---- raw peers

@@ -2,7 +2,8 @@
  *
  * One node, the connections that its agents open one after the other, and its
  * clients.  Each connection is two queues of messages, one process for the
- * server's side of it and one for the peer's.  A handler of the server is one
+ * server's side of it and one for the peer's.  Who pings is a process without
+ * queues, since nothing it says can be astray.  A handler of the server is one
  * atomic step, since the server is one loop: settle() ends each, and does
  * what the handlers of mssh.c do by calling each other.
  *
@@ -12,12 +13,12 @@
  * as is a line among the bytes and a byte where a line was due.
  *
  * Left out: version 1, several nodes, the limits' numbers, lists by age (any
- * parked connection may be called), what TCP does below.
+ * parked connection may be called or pinged), who lists, what TCP does below.
  *
  * init picks one of five scenes; -DONLY=n leaves one.  -DLIVE is a smaller
  * model, of a client that never leaves and must be served or refused.  Rules
  * to break, for 80-model.t: -DPONG_AFTER_GO -DPUSH_OUT -DDEAF_PROBE
- * -DEAT_COPY -DPARK_AGAIN -DANY_PROOF -DCALLED_STAYS
+ * -DEAT_COPY -DPARK_AGAIN -DANY_PROOF -DCALLED_STAYS -DMUTE_CLIENT -DPONG_LOST
  * -DNO_DEADLINE.
  */
 #ifdef LIVE
@@ -29,13 +30,15 @@
 # define NC 2
 #endif
 #define N (NA + NC)		/* clients come behind the agents */
-#define NONE N
+#define ASKER N
+#define NONE (N + 1)
 #define BYTES 2			/* of a client; the copy behind GO has one */
 #define RAW(sid, n) ((sid) * 4 + (n))
 
 /* phases: the server's, the agent's, the client's */
 mtype = { BIRTH, HELLO, PROOF, LINGER, PARKED, PROBED, GO_SENT, AWAIT_CLIENT,
-	WAITING, PAIRED, RELAY, CLOSED, DIAL, REGISTERING, IDLE, PINGED, HELD, ASK };
+	WAITING, PAIRED, PINGING, RELAY, CLOSED, DIAL, REGISTERING, IDLE,
+	PINGED, HELD, ASK };
 /* lines, then what is none */
 mtype = { hello, challenge, proof, ok, error, ping, pong, go, ready, raw,
 	disconnect };
@@ -51,12 +54,12 @@ bit cut[N];		/* the network is gone, and says nothing */
 byte fin[N];		/* the server ended its side: 1, by a reset: 2 */
 
 /* the server */
-mtype phase[N] = BIRTH;
+mtype phase[N + 1] = BIRTH;	/* and that of who pings */
 byte mate[N] = NONE;	/* GO_SENT and PAIRED, RELAY */
 bit agent[N];		/* counted in agents */
-bit silent[N];		/* a client that was let in without a byte */
-bit early[N];		/* a client that has its OK, or wants none */
+bit early[N];		/* a client that wants no OK */
 bit copied[N];		/* its first byte went behind GO */
+bit asked;		/* who pings has no answer yet */
 byte holder;		/* the run that holds the node */
 byte agents;
 bit keys;
@@ -72,9 +75,9 @@ bit good[N];		/* has the right key */
 bit revoked[N];		/* which is gone since; an agent's with its run's */
 byte reloads;		/* how many more there may be */
 byte fresh;		/* the next connection of whoever dials again */
-bit late;		/* clients come when the agents are there, and all
-			 * silent ones are let in */
-byte pings;		/* how many more there may be */
+bit late;		/* clients come when the agents are there */
+byte pings;		/* how many more there may be, of agents */
+byte asks;		/* and of who pings the node */
 byte faults;		/* how many more peers may fail by themselves */
 
 /* what only assertions look at */
@@ -163,7 +166,6 @@ inline drop(d) {
 	:: else
 	fi;
 	phase[d] = CLOSED;
-	silent[d] = 0;
 	early[d] = 0;
 	copied[d] = 0;
 	heard[d] = 0;
@@ -258,17 +260,14 @@ inline client_ok(d) {
 /* mssh.c: begin */
 inline begin(d, e) {
 	assert(!revoked[d] && !revoked[e]);
+	assert(copied[d]);	/* a session that nobody began costs sshd one */
 	client_ok(d);
 #ifndef EAT_COPY
-	if
-	:: copied[d] -> up[d]?raw,_
-	:: else
-	fi;
+	up[d]?raw,_;
 #endif
 	began[d] = 1;
 	began[e] = 1;
 	copied[d] = 0;
-	silent[d] = 0;
 	early[d] = 0;
 	phase[d] = RELAY;
 	phase[e] = RELAY
@@ -292,7 +291,9 @@ inline go_send(d, c1) {
 #ifdef EAT_COPY
 			up[c1]?raw,_;
 #endif
+#ifdef MUTE_CLIENT
 		:: empty(up[c1])
+#endif
 		fi;
 		mate[d] = c1;
 		mate[c1] = d;
@@ -317,20 +318,23 @@ inline wait_parked(d) {
 	fi
 }
 
+#ifdef MUTE_CLIENT
+# define HAS_BEGUN(d) (nempty(up[d]) || !hup[d])
+#else
+# define HAS_BEGUN(d) nempty(up[d])
+#endif
+
 /* mssh.c: pair */
 inline pair(d) {
 	if
 	:: revoked[d] -> todo!REFUSE(d)		/* mssh.c: is_revoked */
 	:: !revoked[d] && !PARKED_ANY -> wait_parked(d)
-	/* mssh.c: may_pair */
+	/* mssh.c: has_begun */
 	:: !revoked[d] && PARKED_ANY && empty(up[d]) && hup[d] -> todo!DROP(d)
-	:: !revoked[d] && PARKED_ANY && empty(up[d]) && !hup[d] &&
-	    !silent[d] && !late ->
-		client_ok(d);
-		early[d] = 1;
+	:: !revoked[d] && PARKED_ANY && empty(up[d]) && !hup[d] ->
+		assert(!sent[d]);	/* it is there until READY */
 		phase[d] = AWAIT_CLIENT
-	:: !revoked[d] && PARKED_ANY && (nempty(up[d]) || !hup[d]) ->
-		silent[d] = len(up[d]) == 0;
+	:: !revoked[d] && PARKED_ANY && HAS_BEGUN(d) ->
 		if
 		:: IS_PARKED(0) -> a = 0
 		:: IS_PARKED(1) -> a = 1
@@ -340,6 +344,12 @@ inline pair(d) {
 		fi;
 		go_send(a, d)
 	fi
+}
+
+/* PONG came: to all who asked, of whom there is one. */
+/* mssh.c: askers_tell */
+inline askers_tell() {
+	asked = 0
 }
 
 /* What mssh.c does by calling on: what ends, who takes the node, who waits for
@@ -380,8 +390,9 @@ inline expire(d) {
 	:: phase[d] == PROBED ->
 		assert(!heard[d]);	/* who has answered stays */
 		todo!DROP(d)
-	:: phase[d] == LINGER || phase[d] == PARKED ||
-	    phase[d] == AWAIT_CLIENT || phase[d] == PAIRED -> todo!DROP(d)
+	:: phase[d] == LINGER || phase[d] == PARKED || phase[d] == PAIRED ->
+		todo!DROP(d)
+	:: phase[d] == AWAIT_CLIENT -> todo!REFUSE(d)
 #ifndef NO_DEADLINE
 	/* mssh.c: on_waiting */
 	:: phase[d] == WAITING -> todo!REFUSE(d)
@@ -452,7 +463,11 @@ end:	do		/* its peer minds that it ends */
 				conn_unlink(c, p);
 				todo!REFUSE(p);
 				linger(c)
-			:: m == pong
+			:: m == pong ->		/* it crossed GO */
+#ifndef PONG_LOST
+				askers_tell();
+#endif
+				assert(!asked)
 			:: m == ping ->		/* it crossed GO */
 #ifdef PONG_AFTER_GO
 				line_send(c, pong, 0);
@@ -469,7 +484,7 @@ end:	do		/* its peer minds that it ends */
 #endif
 			if
 			:: m == ping -> line_send(c, pong, 0)
-			:: m == pong
+			:: m == pong -> askers_tell()
 			fi
 
 		/* mssh.c: on_pending */
@@ -517,6 +532,41 @@ welcome:	/* mssh.c: welcome */
 		fi;
 settled:	settle()
 	}
+	od
+}
+
+/* Both sides of who pings: nobody in PROBED but by its own answer, or its
+ * deadline, which stands; the parked connection stays parked. */
+/* mssh.c: ask_begin */
+/* mssh.c: on_pinging */
+proctype asker()
+{
+	byte a, i;
+
+	phase[ASKER] = PINGING;
+end:	do
+	/* mssh.c: ping_node */
+	:: atomic { phase[ASKER] == PINGING && asks > 0 && PARKED_ANY ->
+		asks--;
+		if
+		:: IS_PARKED(0) -> a = 0
+		:: IS_PARKED(1) -> a = 1
+#ifndef LIVE
+		:: IS_PARKED(2) -> a = 2
+#endif
+		fi;
+		if
+		:: phase[a] == PARKED ->
+			phase[a] = PROBED;
+			heard[a] = 0
+		:: else
+		fi;
+		asked = 1;
+		line_send(a, ping, 0);
+		a = 0 }
+	/* no answer, or it has left */
+	:: atomic { asked && asks == 0 -> asked = 0; phase[ASKER] = CLOSED;
+		break }
 	od
 }
 
@@ -822,8 +872,8 @@ init {
 			late = 1; pings = 0; faults = 0
 #endif
 #if SCENE(2)
-		/* two agents for one node */
-		:: owner[1] = 2; want[1] = 1
+		/* two agents for one node, and one who pings it */
+		:: owner[1] = 2; want[1] = 1; asks = 1
 #endif
 #if SCENE(3)
 		/* the same, each with the right key or a wrong one */
@@ -835,11 +885,15 @@ init {
 			pings = 0
 #endif
 #if SCENE(4)
-		/* an agent that dials again */
-		:: fresh = NA - 1
+		/* an agent that dials again, and one who pings it */
+		:: fresh = NA - 1;
+# ifndef LIVE
+			asks = 1
+# endif
 #endif
 		fi;
 		run sighup();
+		run asker();
 		for (k : 0 .. N - 1) {
 			run conn(k);
 			if
