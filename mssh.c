@@ -2181,10 +2181,16 @@ static void
 ask_begin(struct conn *c, const struct hello *h)
 {
 	struct listing *l = NULL;
+	struct conn *o = askers.head;
+	int i, same = 0;
 
-	if (askers.n >= MAX_ASKERS)
-		refuse(c, C_BUSY, "%d peers list or ping already, try later",
-		    askers.n);
+	for (i = askers.n; i > 0; i--, o = o->next)
+		same += c->end->key ? o->end->key == c->end->key :
+		    !memcmp(o->peer.ip, c->peer.ip, sizeof o->peer.ip);
+	if (askers.n >= MAX_ASKERS || same >= MAX_ASKERS / 4)
+		refuse(c, C_BUSY, "%d peers list or ping already, %d by the "
+		    "same key or from the same address; try later", askers.n,
+		    same);
 	else if (h->role == R_LIST && !c->end->key && !may_see(c, ""))
 		refuse(c, C_DENIED, "only a peer on the server's own machine "
 		    "may list its nodes, as the server has no --keys");

@@ -156,14 +156,6 @@ says() {
 
 # ---- the cast
 
-# ports N: so many free ones, which nobody gets who lets the system choose.
-ports() {
-	perl -MIO::Socket::INET -e 'my @s; while (@s < $ARGV[0]) {
-	    my $s = IO::Socket::INET->new(Listen => 1, ReuseAddr => 1,
-	    LocalAddr => "127.0.0.1", LocalPort => 10000 + int rand 20000);
-	    push @s, $s if $s } print join(" ", map { $_->sockport } @s),
-	    "\n"' "$1"
-}
 read -r FORBID WEB SHUT GOOD NAME OLD NOBODY <<END
 $(ports 7)
 END

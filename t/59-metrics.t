@@ -14,7 +14,7 @@ version=$("$MSSH" --version | awk '{ print $2 }')
 
 # measured [options]: a server with --metrics at $M.
 measured() {
-	M=${PM:-127.0.0.1:$(free_port)}
+	M=${PM:-127.0.0.1:$(ports 1)}
 	server --metrics "$M" "$@"
 	wait_log server "metrics at $M" || bail 'no metrics'
 }
@@ -380,7 +380,7 @@ ok 'in the end the page still says what mssh list says' same_as_list
 stop server
 
 # Prometheus takes a while to start, and finds its target later.
-PM=127.0.0.1:$(free_port)
+PM=127.0.0.1:$(ports 1)
 WEB=$(free_port)
 cat >"$T/prometheus.yml" <<END
 global:

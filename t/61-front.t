@@ -93,14 +93,6 @@ of() {
 
 # ---- the fronts
 
-# ports N: so many free ports, no two alike, and none of those from which the
-# system takes one for whoever dials before the front is up.
-ports() {
-	perl -MIO::Socket::INET -e 'while (@all < $ARGV[0]) {
-	    push @all, IO::Socket::INET->new(Listen => 1, LocalAddr =>
-	    "127.0.0.1", LocalPort => 10000 + int rand 20000) || next }
-	    print join(" ", map { $_->sockport } @all), "\n"' "$1"
-}
 # shellcheck disable=SC2046	# numbers
 set -- $(ports 11)
 web=$1 named=$2 old=$3

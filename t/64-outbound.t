@@ -11,14 +11,6 @@ umask 077
 
 # ---- the cast
 
-# ports N: so many free ones, which nobody gets who lets the system choose.
-ports() {
-	perl -MIO::Socket::INET -e 'my @s; while (@s < $ARGV[0]) {
-	    my $s = IO::Socket::INET->new(Listen => 1, ReuseAddr => 1,
-	    LocalAddr => "127.0.0.1", LocalPort => 10000 + int rand 20000);
-	    push @s, $s if $s } print join(" ", map { $_->sockport } @s),
-	    "\n"' "$1"
-}
 read -r TLS WEB NAME OLD SELF CA2 MUTUAL OPEN AUTH SOCKS SAUTH NOBODY <<END
 $(ports 12)
 END

@@ -195,7 +195,7 @@ erased() {
 	is "$(screen "$1")" '' "$2"
 }
 
-server --verbose
+server --verbose --port "$(ports 1)"
 on_tty int "$MSSH" proxy later --wait 600 --server "$SRV"
 ok 'what it waits for, how long, and how long it will' \
     shows int '^mssh: waiting for later: [1-9][0-9]* of 600 s$'
@@ -249,7 +249,7 @@ over never 'signal 0 status 4' 'it does not come'
 is "$(screen never)" 'mssh: never is unknown here' 'and that is all'
 
 # a server that is not there
-port=$(free_port)
+port=$(ports 1)
 on_tty away "$MSSH" proxy web --wait 600 --server "127.0.0.1:$port"
 ok 'no server: that is what it waits for' \
     shows away "^mssh: waiting for 127.0.0.1:$port: [1-9][0-9]* of 600 s\$"
@@ -285,11 +285,10 @@ ok 'one: written over, then erased' perl -0777 -ne '
     exit !/\rmssh: waiting for never: 1 of 2 s .*\r\e\[Kmssh: never is /' \
     "$T/typed"
 
-# ---- what fails with the mssh that this was written for
+# ---- a login that waits
 
-# ssh gets the socket when the server has said OK (as it does with --wait, and
-# where the server has several addresses and no key is wanted), but the server
-# says it when the client has begun: both wait for ten seconds.
+# With --wait, and where the server has several addresses and no key is wanted,
+# ssh gets the socket when the server has said OK: that must not wait for ssh.
 agent box
 on_tty there "$T/msh" box --wait 600 'echo "is here"'
 ok 'a login with --wait to a node that is there' shows there '^is here$'
@@ -316,9 +315,8 @@ else
 	note 'only root can give a server two addresses'
 fi
 
-# The handler for Ctrl-C replaces the order to ignore it.  A line that is
-# longer than the terminal is wide is written below itself every second, one
-# that is shorter than the last does not cover it.
+# Who shall ignore Ctrl-C does.  A line fits the terminal, and covers the one
+# before even if it is shorter.
 on_tty ignores sh -c 'trap "" INT; "$1" proxy later --wait 600 \
     --server "$2"' - "$MSSH" "$SRV"
 ok 'who shall ignore Ctrl-C' shows ignores 'waiting for later: '

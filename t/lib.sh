@@ -296,6 +296,15 @@ free_port() {
 	    LocalAddr => "127.0.0.1", ReuseAddr => 1)->sockport, "\n"'
 }
 
+# ports N: so many free ones, which nobody gets who lets the system choose.
+ports() {
+	perl -MIO::Socket::INET -e 'my @s; while (@s < $ARGV[0]) {
+	    my $s = IO::Socket::INET->new(Listen => 1, ReuseAddr => 1,
+	    LocalAddr => "127.0.0.1", LocalPort => 10000 + int rand 20000);
+	    push @s, $s if $s } print join(" ", map { $_->sockport } @s),
+	    "\n"' "$1"
+}
+
 # ---- the chain
 
 # has WORD word...: is WORD (or WORD=value) among the words?
