@@ -451,12 +451,12 @@ run_first(struct io *q)
 int
 reactor_run(void)
 {
-	int64_t began = 0, n;
+	int64_t began = 0, now, n;
 
 	for (halted = 0; !halted;) {
-		reactor_clock();
+		clock_ms = (now = reactor_us()) / 1000;
 		if (reactor_turn && began)
-			reactor_turn(reactor_us() - began);
+			reactor_turn(now - began);
 		if (backend_wait(timeout()) < 0)
 			return -1;
 		began = reactor_us();
