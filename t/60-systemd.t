@@ -193,6 +193,13 @@ ok '--listen' socket_at ListenStream=/run/mssh/sock \
     --listen unix:/run/mssh/sock
 ok 'the directory is not the unit'"'"'s, whose stop would remove it' \
     no_line RuntimeDirectory=mssh "$conf"
+ok 'a path for --metrics' set_up server --metrics unix:/run/mssh/metrics
+ok 'its directory is made, and stays' sh -c 'grep -qx RuntimeDirectory=mssh \
+    "$1" && grep -qx RuntimeDirectoryPreserve=yes "$1" &&
+    grep -qx PrivateNetwork=yes "$1"' - "$conf"
+ok '--metrics by TCP' set_up server --metrics 127.0.0.1:9000
+ok 'needs the network' no_line PrivateNetwork=yes "$conf"
+ok 'a path elsewhere is refused' refused server --metrics unix:/tmp/metrics
 ok 'two' socket_at 'ListenStream=192.0.2.1:900
 ListenStream=[::1]:900' --host 192.0.2.1 --host ::1 --port 900
 ok 'of which that for IPv6 leaves IPv4 alone' grep -qx \
