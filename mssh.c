@@ -53,6 +53,7 @@ enum {
 	MAX_ASKERS = 64,	/* peers that list or ping */
 	LIST_US = 500,		/* us: a list may take in one turn */
 	PING_MIN = 200,		/* between two pings of an asker */
+	RETRY = -1,		/* asked of one that has gone */
 	MAX_SEEN = 1024,	/* offline nodes remembered */
 	MAX_ADDRS = 8,		/* of one name */
 	LOOKUP_MAX = 10,	/* s: a name server answers */
@@ -245,6 +246,7 @@ static void client_hello(struct conn *, const struct hello *, struct key *);
 static int go_send(struct conn *, struct conn *, ssize_t);
 static void ask_begin(struct conn *, const struct hello *);
 static void askers_tell(const struct conn *, const char *line);
+static void askers_retry(const struct node *);
 
 /* the command line; one role runs, so there is one of each */
 static struct config {
@@ -1117,7 +1119,7 @@ static void
 count_refusal(const struct conn *c, enum code code)
 {
 	metric[M_REFUSED + code]++;
-	if (c->phase < LINGER)
+	if (c->in == &evictable && c->phase < LINGER)
 		metric[M_HELLO + code]++;
 }
 
@@ -1189,7 +1191,8 @@ accept_pause(struct io *io)
 	static int64_t said = INT64_MIN / 2;
 	struct conn *c = evictable.head;
 
-	if (c && reactor_now() - c->t.since >= 1000) {
+	if (c && (c->phase == AWAIT_CLIENT ||
+	    reactor_now() - c->t.since >= 1000)) {
 		drop(c, "made room");
 		io_again(io);
 		return;
@@ -1526,11 +1529,16 @@ challenge(struct conn *c, const struct hello *h)
 /* The last eighth of all connections is for agents that are known, by their
  * key or from before: a full server still lets them back in.  Those that
  * may be evicted take up nothing. */
+static int
+is_full(void)
+{
+	return nconns - evictable.n >= cfg.connections - cfg.connections / 8;
+}
+
 static void
 welcome(struct conn *c, const struct hello *h, struct key *k)
 {
-	int agent = h->role == R_AGENT, full = nconns - evictable.n >=
-	    cfg.connections - cfg.connections / 8;
+	int agent = h->role == R_AGENT, full = is_full();
 	struct node *n = agent && full ? *node_at(h->node) : NULL;
 
 	if (full && !(agent && (k || (n && (n->agents || n->seen)))))
@@ -1844,8 +1852,10 @@ may_see(const struct conn *c, const char *node)
 {
 	const struct key *k = c->end->key;
 
-	return k ? key_allows(key_find(k->secret.name, R_LIST, node), R_LIST,
-	    node) : is_local(&c->peer) && !c->web && !c->front;
+	if (!k)
+		return is_local(&c->peer) && !c->web && !c->front;
+	k = key_find(k->secret.name, R_LIST, node);
+	return k && key_allows(k, R_LIST, node);
 }
 
 /* Nodes whose names are one typing error away, of those that c may see: ";
@@ -1934,11 +1944,17 @@ pair(struct conn *c)
 	struct node *n = c->node;
 	struct conn *a;
 	ssize_t got;
+	int full = c->in == &evictable && is_full();
 
 	list_del(c);
 	if (halting || is_revoked(c)) {
 		refuse(c, halting ? C_BUSY : C_DENIED, halting ? "the server "
 		    "is stopping, try again" : "its key was removed");
+		return;
+	}
+	if (full) {
+		refuse(c, C_LIMIT, "the server is full (--connections), try "
+		    "later");
 		return;
 	}
 	if (n->agents - n->u.parked.n >= cfg.sessions) {
@@ -2181,12 +2197,17 @@ static void
 ask_begin(struct conn *c, const struct hello *h)
 {
 	struct listing *l = NULL;
-	struct conn *o = askers.head;
+	struct conn *o = askers.head, *idle = NULL;
 	int i, same = 0;
 
-	for (i = askers.n; i > 0; i--, o = o->next)
+	for (i = askers.n; i > 0; i--, o = o->next) {
 		same += c->end->key ? o->end->key == c->end->key :
-		    !memcmp(o->peer.ip, c->peer.ip, sizeof o->peer.ip);
+		    !memcmp(o->peer.ip, c->peer.ip, is_ipv4(&c->peer) ? 16 : 8);
+		if (!idle && o->phase == PINGING && !o->u.asked)
+			idle = o;
+	}
+	if (askers.n >= MAX_ASKERS && same < MAX_ASKERS / 4 && idle)
+		drop(idle, "made room");
 	if (askers.n >= MAX_ASKERS || same >= MAX_ASKERS / 4)
 		refuse(c, C_BUSY, "%d peers list or ping already, %d by the "
 		    "same key or from the same address; try later", askers.n,
@@ -2254,13 +2275,28 @@ askers_tell(const struct conn *a, const char *line)
 	for (i = askers.n; i > 0; i--, c = c->next)
 		if (c->node != a->node || c->phase != PINGING)
 			;
-		else if (pong && c->u.asked) {
+		else if (pong && c->u.asked > 0) {
 			line_send(c, "AGENT us=%llu", (unsigned long long)
 			    reactor_us() - (unsigned long long)c->u.asked);
 			c->u.asked = 0;
 		} else if (sshd && c->s.looks) {
 			line_send(c, "%s", line);
 			c->s.looks = 0;
+		}
+}
+
+/* A parked connection of n has gone, perhaps without an answer: who waits for
+ * one pings another, or hears that there is none, in the next turn. */
+static void
+askers_retry(const struct node *n)
+{
+	struct conn *c = askers.head;
+	int i;
+
+	for (i = askers.n; i > 0; i--, c = c->next)
+		if (c->node == n && c->u.asked) {
+			c->u.asked = RETRY;
+			io_again(&c->io);
 		}
 }
 
@@ -2274,6 +2310,8 @@ on_pinging(struct conn *c)
 		drop(c, "it asks no more");
 	else if (is_revoked(c))
 		refuse(c, C_DENIED, "its key was removed");
+	else if (r == 0 && c->u.asked == RETRY)
+		ping_node(c, c->s.looks);
 	else if (r > 0 && word_is(line, "PING")) {
 		enter(c, PINGING);
 		if (c->u.asked || reactor_now() - c->t.since < PING_MIN)
@@ -2309,6 +2347,8 @@ conn_release(struct conn *c, const char *why)
 	}
 	nconns--;
 	list_del(c);
+	if (is_parked(c->phase))
+		askers_retry(n);
 	count(c, c->phase, BIRTH);
 	end_free(c);
 	io_close(&c->io);
@@ -3374,6 +3414,7 @@ static int
 dial_sshd(void)
 {
 	int64_t began = reactor_us();
+	int i;
 
 	if (look_up(sshd_host, sshd_port, 0) < 0 ||
 	    connect_next(CONNECT_MAX) < 0)
@@ -3382,11 +3423,14 @@ dial_sshd(void)
 		return 0;
 	step_begin(AT_SSHD, "it");
 	dial.ms = CONNECT_MAX;
-	if (receive(A_LINE, dial.line) < 0)
-		return -1;
-	dial.us = reactor_us() - began;
-	return begins(dial.line, "SSH-") ? 0 : fail(X_PROTOCOL,
-	    " does not speak SSH");
+	for (i = 0; i < 20; i++) {	/* others come first (RFC 4253 4.2) */
+		if (receive(A_LINE, dial.line) < 0)
+			return -1;
+		dial.us = reactor_us() - began;
+		if (begins(dial.line, "SSH-"))
+			return 0;
+	}
+	return fail(X_PROTOCOL, " does not speak SSH");
 }
 
 static void
@@ -4274,6 +4318,8 @@ client_relay(void)
 		look = reactor_clock() + TICK;
 		why = net_lost(&h, h.net);
 	}
+	if (p[1].duct.eof && !early.n && !p[0].duct.total && !p[1].duct.total)
+		return "neither side sent a byte; an SSH client speaks first";
 	return why ? why : cut;
 }
 
@@ -4556,14 +4602,12 @@ us_cmp(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The time that the next line tells that begins with first. */
 static int64_t
-us_next(char line[LINE_LEN], const char *first)
+us_of(const char *line)
 {
 	char w[20] = "";
 	long us = 0;
 
-	line_next(line, first, first);
 	if (word_get(line, "us", w, sizeof w) > 0)
 		num_parse(w, 0, INT_MAX, &us);
 	return us;
@@ -4571,10 +4615,10 @@ us_next(char line[LINE_LEN], const char *first)
 
 /* What the node says of its sshd, ready to print. */
 static const char *
-sshd_str(char line[LINE_LEN])
+sshd_str(const char line[LINE_LEN])
 {
 	static char b[LINE_LEN];
-	int64_t us = us_next(line, "SSHD");
+	int64_t us = us_of(line);
 	const char *s = strstr(line, " SSH-"), *e = word_is(line + 4, "error");
 
 	if (!s)
@@ -4589,7 +4633,7 @@ static int
 run_ping(void)
 {
 	static int64_t *hop[2];
-	char line[LINE_LEN];
+	char line[LINE_LEN], sshd[LINE_LEN];
 	int i, k, look, n = cfg.count ? cfg.count : 1;
 	int64_t began;
 
@@ -4615,11 +4659,19 @@ run_ping(void)
 		line_next(line, "PONG", "PONG");
 		hop[0][i] = reactor_us() - began;
 		talk_begin("the agent of", cfg.node);
-		hop[1][i] = us_next(line, "AGENT");
+		*sshd = '\0';
+		do {			/* in any order */
+			line_next(line, "AGENT", "SSHD");
+			if (word_is(line, "SSHD"))
+				memcpy(sshd, line, sizeof sshd);
+		} while (!word_is(line, "AGENT"));
+		if (look && !*sshd)
+			line_next(sshd, "SSHD", "SSHD");
+		hop[1][i] = us_of(line);
 		printf(cfg.json ? "{\"node\":\"%s\",\"server_ms\":%lld.%03d,"
 		    "\"agent_ms\":%lld.%03d%s}\n" : "%s: server %lld.%03d ms, "
 		    "agent %lld.%03d ms%s\n", cfg.node, US(hop[0][i]),
-		    US(hop[1][i]), look ? sshd_str(line) : "");
+		    US(hop[1][i]), look ? sshd_str(sshd) : "");
 		if (fflush(stdout) != 0)
 			die(X_FAIL, "cannot write:");
 	}

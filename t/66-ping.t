@@ -94,6 +94,9 @@ in_back mute-ping mute
 in_back half-ping half
 in_back hang-ping hang
 as silent 'send=MSSH/2 client web\n' line=OK eof
+mkfifo "$T/mutes"
+start mutes sh -c 'exec "$MSSH" proxy web --server "$SRV" <"$T/mutes"'
+exec 8>"$T/mutes"
 
 # $T/rogue: a server that says OK, and then what is asked for, per line.
 cat >"$T/rogue" <<'END'
@@ -225,6 +228,20 @@ is "$(row web | awk '{ print $1, $3, $4 }')" 'online 2 0' 'as many are parked'
 stop long INT
 is "$rc" 130 'Ctrl-C ends it'
 
+# ---- an agent that has gone, and answers in another order
+
+agent dies
+pings 'dies: server .* ms, agent .* ms' 'it is there' dies --no-sshd
+kill -KILL "$(pid agent-dies)"
+ping dies --no-sshd >"$T/out"
+is "$? $(sed 's/ (last.*//' "$T/err")" '4 mssh: dies is offline' 'it is not' ||
+    note "$(cat "$T/err")"
+as flips "send=MSSH/2 agent flips $v2\n" line=OK tell=parked 'line=PING sshd=1' \
+    'send=SSHD us=5 SSH-2.0-first\nPONG\n' gone
+wait_log flips parked
+pings 'flips: .*, sshd 0\.005 ms \(SSH-2\.0-first\)' 'SSHD before PONG' flips
+stop flips
+
 # ---- two at once
 
 parked slow "MSSH/2 agent slow $v2" line=PING line=PING 'send=PONG\nPONG\n' \
@@ -308,7 +325,9 @@ bad() {
 	ok 'nothing of it is shown' sh -c '! grep -q "[^ -~]" "$1" "$2"' - \
 	    "$T/out" "$T/err"
 }
-bad '220 mail.example ESMTP\r\n' ' does not speak SSH' 'no SSH server'
+bad '220 mail.example ESMTP\r\n' ' closed the connection' 'no SSH server'
+banner 'Welcome\r\nto this host\r\nSSH-2.0-last\r\n'
+pings 'fake: .* ms \(SSH-2\.0-last\)' 'other lines may come first' fake
 bad 'SSH-2.0-\e[31mred\r\n' ' does not speak SSH' 'one with escapes'
 bad 'SSH-2.0-\x00\xff\r\n' ' does not speak SSH' 'bytes'
 bad 'SSH-2.0-@{["x" x 600]}\r\n' ' does not speak SSH' 'one that is too long'
@@ -425,6 +444,9 @@ ended dumb "7 mssh: the server $dumb_at does not answer" \
     'a server without PONG: its hop'
 ended deaf '7 mssh: the agent of web does not answer' \
     'a server without AGENT'
+ended mutes '1 mssh: connection to web lost: neither side sent a byte; an SSH'\
+' client speaks first' 'proxy says so, too'
+exec 8>&-
 wait_gone silent
 is "$rc" 0 'a client that says nothing is refused after a while'
 for n in 1 2; do
