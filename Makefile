@@ -18,9 +18,9 @@ ALL_CFLAGS = $(WARN) $(CPPFLAGS) -DVERSION='"$(VERSION)"' $(CFLAGS)
 UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
 	mssh-agent@.service
 # what make check runs, those that wait long first, and how many at a time
-TESTS = t/[38]*.t t/6[0145]*.t t/4[016]*.t t/1*.t t/[!13468]*.t t/6[!0145]*.t \
-	t/4[!016]*.t t/.cache/50-proto
-JOBS = 5
+TESTS = t/[38]*.t t/43*.t t/6[0145]*.t t/44*.t t/4[016]*.t t/1*.t \
+	t/[!13468]*.t t/6[!0145]*.t t/4[!01346]*.t t/.cache/50-proto
+JOBS = 6
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
 	systemd-analyze script prove perl nginx haproxy caddy stunnel4 \
 	socat curl tmux bash bash-completion zsh fish timeout prometheus \
