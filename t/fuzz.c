@@ -799,7 +799,8 @@ fuzz_request(const char *b, size_t n, unsigned knob)
 	}
 	if (q.status == 200)
 		assert(!memcmp(p + 3 + q.head, " /healthz HTTP/1.", 17));
-	assert(q.metrics == !strncmp(p, "GET /metrics ", 13));
+	assert(q.metrics == (!strncmp(p, "GET /metrics", 12) &&
+	    (p[12] == ' ' || p[12] == '?')));
 	assert(!q.open || (mentions(p, end, "\naccept:") &&
 	    mentions(p, end, "application/openmetrics-text")));
 	free(p);
