@@ -84,7 +84,7 @@ enum {
 	BACKOFF_MAX = 15000,	/* a server that answers */
 	BACKOFF_NET = 2000,	/* a network that does not */
 	PAUSE = 100,		/* no accept(2) after EMFILE, or when full */
-	FIRST_BYTE = 300,	/* a client may wait for OK before it speaks */
+	FIRST_BYTE = 2000,	/* a client may wait for OK before it speaks */
 	CUT = 2,		/* eof of a duct whose end broke */
 	FILES = 64		/* descriptors that are no connections */
 };
