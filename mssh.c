@@ -118,7 +118,7 @@ struct conn {
 		uint64_t run;		/* server: of an agent's process */
 		uint64_t id;		/* of a client, or a session */
 		uint64_t discarded;	/* LINGER: bytes */
-		int64_t asked;		/* PINGING: when, us, or 0 */
+		int64_t asked;		/* PINGING: when, us, 0 or RETRY */
 	} u;
 	union {
 		int64_t since;		/* beginning of the phase that counts */
@@ -126,7 +126,8 @@ struct conn {
 	} t;
 	struct peer peer;
 	union {
-		uint16_t source;	/* up to PROOF: in startups[] */
+		uint16_t source;	/* up to the proof or first byte: in
+					 * startups[] */
 		uint16_t copied;	/* client: bytes its agent has */
 		uint16_t looks;		/* PINGING: waits for SSHD */
 	} s;
@@ -268,7 +269,8 @@ static struct config {
     .patience = PATIENCE };
 
 static struct list live;		/* the client of each session */
-static struct list pending;		/* clients in AWAIT_CLIENT and PAIRED */
+static struct list pending;		/* clients in PAIRED, and those with a
+					 * key in AWAIT_CLIENT */
 static struct list askers;		/* peers that list or ping */
 static int nconns;			/* connections, in any phase */
 static int nwaiting;			/* clients in WAITING, of all nodes */
@@ -279,7 +281,8 @@ static struct {				/* rules: see limits() */
 	int key_sessions;		/* of a client's key, or waiting */
 	int waiting;			/* clients in WAITING, of all nodes */
 } caps;
-static struct list evictable;		/* up to PROOF, and LINGER: a new
+static struct list evictable;		/* up to PROOF, LINGER, and AWAIT_CLIENT
+					 * without a key: a new
 					 * connection may have their place;
 					 * oldest at the head */
 static int startups[SOURCES + 1];	/* of them, by hash of the address;
@@ -1536,14 +1539,19 @@ is_full(void)
 }
 
 static void
+refuse_full(struct conn *c)
+{
+	refuse(c, C_LIMIT, "the server is full (--connections), try later");
+}
+
+static void
 welcome(struct conn *c, const struct hello *h, struct key *k)
 {
 	int agent = h->role == R_AGENT, full = is_full();
 	struct node *n = agent && full ? *node_at(h->node) : NULL;
 
 	if (full && !(agent && (k || (n && (n->agents || n->seen)))))
-		refuse(c, C_LIMIT, "the server is full (--connections), try "
-		    "later");
+		refuse_full(c);
 	else if (h->role != R_LIST && !n && !(n = node_get(h->node)))
 		no_memory(c);
 	else {
@@ -1953,8 +1961,7 @@ pair(struct conn *c)
 		return;
 	}
 	if (full) {
-		refuse(c, C_LIMIT, "the server is full (--connections), try "
-		    "later");
+		refuse_full(c);
 		return;
 	}
 	if (n->agents - n->u.parked.n >= cfg.sessions) {
@@ -3052,9 +3059,8 @@ receive(enum answer kind, void *to)
 		else
 			poll(&p, 1, (int)left);
 	}
-	return r > 0 ? 0 : line && dial.at != AT_SSHD ?
-	    not_ours(b, n) : fail(X_PROTOCOL,
-	    " does not speak %s", names[kind]);
+	return r > 0 ? 0 : line && dial.at != AT_SSHD ? not_ours(b, n) :
+	    fail(X_PROTOCOL, " does not speak %s", names[kind]);
 }
 
 /* Asks the proxy for a tunnel, or the web server for our protocol; of the
