@@ -20,6 +20,7 @@
 #define _XOPEN_SOURCE 700
 
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <errno.h>
@@ -49,12 +50,14 @@ enum {
 	MAX_TRUSTED = 16,	/* --trusted */
 	MAX_SPARE = 64,		/* parked connections of a node */
 	AGENT_SESSIONS = 64,	/* of one agent; --sessions */
+	MAX_KEPT = 65536,	/* of those: resumable */
 	MAX_WAITING = 64,	/* clients that wait for one node */
 	MAX_ASKERS = 64,	/* peers that list or ping */
 	LIST_US = 500,		/* us: a list may take in one turn */
 	PING_MIN = 200,		/* between two pings of an asker */
 	RETRY = -1,		/* asked of one that has gone */
 	MAX_SEEN = 1024,	/* offline nodes remembered */
+	MAX_SERVERS = 8,	/* --server */
 	MAX_ADDRS = 8,		/* of one name */
 	LOOKUP_MAX = 10,	/* s: a name server answers */
 	DIAL_MAX = 40,		/* s: or the dialler gives up */
@@ -84,7 +87,19 @@ enum {
 	BACKOFF_MAX = 15000,	/* a server that answers */
 	BACKOFF_NET = 2000,	/* a network that does not */
 	PAUSE = 100,		/* no accept(2) after EMFILE, or when full */
+	STOP_MS = 200,		/* agents come back after a stop, not sooner, */
+	STOP_RATE = 3000,	/* and so many a second, */
+	STOP_MAX = 600000,	/* but at last then */
 	FIRST_BYTE = 2000,	/* a client may wait for OK before it speaks */
+	CHUNK = 1 << 16,	/* bytes: a backlog grows by so many, */
+	CHUNKS = 64,		/* at most, for each direction; and a program */
+	RING = 2 * CHUNKS + 8,	/* that takes nothing may say so many: it may
+				 * have to say more before it takes what has
+				 * the acknowledgements behind it */
+	ACK_AFTER = 100,	/* what came is acknowledged */
+	ALIVE_EVERY = 3000,	/* while nothing can be taken */
+	RESUME_FOR = 600,	/* s: --resume-for */
+	RESUME_MIB = 64,	/* --resume-memory */
 	CUT = 2,		/* eof of a duct whose end broke */
 	FILES = 64		/* descriptors that are no connections */
 };
@@ -95,7 +110,7 @@ enum phase_id {
 	FRONT, HELLO, HEAD, PROOF, LINGER, PARKED, PROBED, GO_SENT,
 	AWAIT_CLIENT, WAITING, PAIRED, LISTING, PINGING,
 	/* agent */
-	DIALLING, REGISTERING, IDLE, PINGED, HELD, CHILD,
+	DIALLING, REGISTERING, IDLE, PINGED, HELD, CHILD, KEPT,
 	/* all */
 	RELAY
 };
@@ -130,6 +145,7 @@ struct conn {
 					 * startups[] */
 		uint16_t copied;	/* client: bytes its agent has */
 		uint16_t looks;		/* PINGING: waits for SSHD */
+		uint16_t server;	/* agent: of servers */
 	} s;
 	uint8_t phase;
 	uint8_t version;	/* of the peer, 0: not known yet */
@@ -143,6 +159,7 @@ struct conn {
 	unsigned scrape : 1;	/* server: it came to --metrics */
 	unsigned front : 1;	/* server: it came with a PROXY header */
 	unsigned late : 1;	/* client: says nothing before its OK */
+	unsigned frames : 1;	/* server: an agent that resumes sessions */
 };
 
 struct key {			/* an entry of the server's keys file */
@@ -177,6 +194,10 @@ struct relay_end {
 	struct conn *to;	/* the other half's connection */
 	struct proof *proof;	/* or NULL: none is wanted, or it was given */
 	struct key *key;	/* server: that brought it here, or NULL */
+	union {
+		char *words;		/* server: a client's for GO, or NULL */
+		struct kept *kept;	/* agent: in KEPT */
+	} resume;
 	uint8_t strikes;	/* looks in a row that found it silent */
 	int32_t pid;		/* agent: who serves the session */
 	int32_t net;		/* agent: the network's own socket, or -1:
@@ -185,6 +206,13 @@ struct relay_end {
 		uint32_t ask;	/* agent: which request to the dialler */
 		int64_t came;	/* client: when, us */
 	} u;
+};
+
+struct kept {			/* agent: what a keeper's session is found by */
+	char token[TOKEN_LEN + 1], key[KEY_LEN + 1];
+	long seq;		/* of the newest connection */
+	int64_t lost;		/* when that was lost, or 0 */
+	int index;		/* in memory.held */
 };
 
 struct node {
@@ -210,7 +238,7 @@ struct node {
 typedef void handler(struct conn *);
 static handler on_front, on_hello, on_head, on_proof, on_linger, on_parked,
     on_go_sent, on_pending, on_waiting, on_listing, on_pinging, on_dialling,
-    on_registering, on_idle, on_child, on_relay, pair;
+    on_registering, on_idle, on_child, on_kept, on_relay, pair;
 static void hello_answered(struct conn *, const char *line, int r);
 
 static const struct phase {
@@ -238,6 +266,7 @@ static const struct phase {
 	[PINGED] = { "pinged", on_idle, 4000 },
 	[HELD] = { "held", on_dialling, 60000 },
 	[CHILD] = { "child", on_child, TICK },
+	[KEPT] = { "kept", on_kept, -1 },
 	[RELAY] = { "relay", on_relay, TICK },
 };
 
@@ -249,6 +278,20 @@ static void ask_begin(struct conn *, const struct hello *);
 static void askers_tell(const struct conn *, const char *line);
 static void askers_retry(const struct node *);
 
+static struct server {		/* one of --server; srv is at work */
+	struct io retry;	/* agent: calls fill() */
+	struct url url;
+	struct proxy proxy;	/* to get there; host "": none */
+	struct conn *slots[MAX_SPARE];	/* agent: parked, or on the way there */
+	int parked;		/* of them: in IDLE or PINGED */
+	int fails;		/* in a row */
+	int64_t retry_at;	/* when the pause after them ends */
+	int64_t hurried;	/* retry_at of the one that a change of the
+				 * network has cut short */
+	char refusal[300];	/* last one told, so as to tell it once */
+} servers[MAX_SERVERS], *srv = servers;
+static int nservers;
+
 /* the command line; one role runs, so there is one of each */
 static struct config {
 	const char *listen[MAX_HOSTS + 1];	/* unix:PATH or an address */
@@ -258,15 +301,19 @@ static struct config {
 	const char *server, *ssh_host, *exec, *identity;
 	const char *key, *keys, *allow, *source, *user, *try;
 	const char *cafile, *cert, *certkey, *connect, *proxy, *metrics;
+	const char *keep;			/* --resume-for, before it is a
+						 * number */
 	long port, ssh_port, spare, drain, wait, ping, patience;
-	long connections, startups, sessions;
+	long connections, startups, sessions, resume_for, resume_memory;
 	int fdpass, verbose, strict, proxied, json, names, no_sshd;
+	int resume, no_resume;
 	long count;
 	char node[NODE_LEN + 1], patterns[NODES_LEN + 1];
 	const char *about;			/* one of both: for the hello */
 } cfg = { .port = -1, .ssh_host = "127.0.0.1", .ssh_port = 22,
     .source = "client", .spare = 1, .ping = PING_EVERY / 1000,
-    .patience = PATIENCE };
+    .patience = PATIENCE, .resume_for = RESUME_FOR,
+    .resume_memory = RESUME_MIB };
 
 static struct list live;		/* the client of each session */
 static struct list pending;		/* clients in PAIRED, and those with a
@@ -274,7 +321,7 @@ static struct list pending;		/* clients in PAIRED, and those with a
 static struct list askers;		/* peers that list or ping */
 static int nconns;			/* connections, in any phase */
 static int nwaiting;			/* clients in WAITING, of all nodes */
-static int parked, held;		/* agent: in IDLE or PINGED; in HELD */
+static int held;			/* agent: in HELD */
 static struct {				/* rules: see limits() */
 	int source_startups;		/* unauthenticated, of one address */
 	int key_parked;			/* connections of a key */
@@ -288,8 +335,6 @@ static struct list evictable;		/* up to PROOF, LINGER, and AWAIT_CLIENT
 static int startups[SOURCES + 1];	/* of them, by hash of the address;
 					 * the last: of fronts */
 static char sshd_host[HOST_LEN + 1], sshd_port[33];
-static struct url url;			/* of --server */
-static struct proxy proxy;		/* host "": none */
 static unsigned char hash_key[16];	/* new at each start */
 static struct secret mine;		/* agent, proxy: name "": no key */
 static uint64_t next_id;
@@ -410,7 +455,8 @@ static unsigned long long metric[M_LEN];
 static int nagents, noffline;		/* nodes that have agents; had some */
 static int first_fds;			/* descriptors before any connection */
 
-#define CODES "syntax,denied,offline,busy,exists,unreachable,timeout,limit"
+#define CODES "syntax,denied,offline,busy,exists,unreachable,timeout,limit," \
+	"gone,unsupported"
 /* of a histogram in seconds, and in microseconds; its sum is behind the last */
 #define BOUNDS "0.0001,0.00025,0.0005,0.001,0.002,0.005,0.01,0.025,0.05,0.1," \
 	"0.25,0.5,1,2.5,5,10,+Inf"
@@ -517,6 +563,8 @@ dispatch(struct io *io)
 {
 	struct conn *c = (struct conn *)io;	/* its first member */
 
+	if (nservers)
+		srv = &servers[c->s.server];
 	phases[c->phase].fn(c);
 }
 
@@ -524,6 +572,12 @@ static int
 is_parked(int phase)
 {
 	return phase == PARKED || phase == PROBED;
+}
+
+static int
+is_idle(int phase)
+{
+	return phase == IDLE || phase == PINGED;
 }
 
 /* The counters that follow from phases: c goes from one to the other, and is
@@ -540,8 +594,8 @@ count(const struct conn *c, int from, int to)
 	}
 	held += (to == HELD) - (from == HELD);
 	nwaiting += (to == WAITING) - (from == WAITING);
-	parked += (to == IDLE || to == PINGED) -
-	    (from == IDLE || from == PINGED);
+	servers[nservers ? c->s.server : 0].parked += is_idle(to) -
+	    is_idle(from);
 	if (from == PARKED || to == GO_SENT)
 		c->node->seen = reactor_now();
 	if (more && c->node->key)
@@ -598,6 +652,7 @@ end_free(struct conn *c)
 	if (h->net >= 0)
 		close(h->net);
 	key_point(&h->key, NULL);
+	free(h->resume.words);
 	free(h);
 	c->end = NULL;
 }
@@ -1142,7 +1197,9 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	count_refusal(c, code);
 	if (c->end && c->end->to)
 		c->end->to = c->end->to->end->to = NULL;
-	if (c->early) {
+	if (c->early && c->end && c->end->resume.words)
+		send(c->io.fd, ssh, close_write(ssh, code, why), MSG_NOSIGNAL);
+	else if (c->early) {
 		if (c->ssh || (peek(c) >= 4 && !memcmp(peeked, "SSH-", 4)))
 			send(c->io.fd, ssh, ssh_refusal(ssh, why),
 			    MSG_NOSIGNAL);
@@ -1581,6 +1638,7 @@ on_hello(struct conn *c)
 			c->early = c->ssh = h.early;
 		c->version = h.version;
 		c->late = h.late || h.version == 1;
+		c->frames = h.frames;
 	}
 	if (r == -2)
 		no_hello(c, why);
@@ -1805,7 +1863,8 @@ client_hello(struct conn *c, const struct hello *h, struct key *k)
 		refuse(c, C_BUSY, "the key %s has %d sessions, or clients "
 		    "that wait for one (1/16 of --connections), try later",
 		    k->secret.name, k->clients);
-	else if (end_get(c) < 0)
+	else if (end_get(c) < 0 ||
+	    (*h->resume && !(c->end->resume.words = strdup(h->resume))))
 		no_memory(c);
 	else {
 		key_point(&c->end->key, k);
@@ -1829,7 +1888,8 @@ client_ok(struct conn *c)
 		return 0;
 	c->early = 1;
 	return c->version == 1 ? line_send(c, "OK") :
-	    line_send(c, "OK id=%016llx", (unsigned long long)c->u.id);
+	    line_send(c, "OK id=%016llx%s", (unsigned long long)c->u.id,
+	    c->end->resume.words ? " frames=1" : "");
 }
 
 /* Have first bytes of c come, n of them?  Until they do, one without a key may
@@ -1970,10 +2030,15 @@ pair(struct conn *c)
 		return;
 	}
 	while (n->u.parked.n) {
+		a = n->u.parked.head->prev;
+		if (c->end->resume.words && !a->frames) {
+			refuse(c, C_UNSUPPORTED, "the agent of %s does not "
+			    "resume sessions", n->id);
+			return;
+		}
 		got = peek(c);
 		if (!has_begun(c, got))
 			return;
-		a = n->u.parked.head->prev;
 		if (end_get(a) < 0) {
 			no_memory(c);
 			return;
@@ -2059,10 +2124,11 @@ go_send(struct conn *a, struct conn *c, ssize_t n)
 	if (io_lazy(&a->io, 0) < 0)
 		return -1;
 	if (a->version == 2) {
-		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx%s%s\n",
+		len = snprintf(b, LINE_LEN, "GO from=%s id=%016llx%s%s%s\n",
 		    peer_str(&c->peer), (unsigned long long)c->u.id,
 		    c->end->key ? " key=" : "",
-		    c->end->key ? c->end->key->secret.name : "");
+		    c->end->key ? c->end->key->secret.name : "",
+		    c->end->resume.words ? c->end->resume.words : "");
 		c->s.copied = n > 0 ? n : 0;
 		memcpy(b + len, peeked, c->s.copied);
 		len += c->s.copied;
@@ -2224,6 +2290,9 @@ ask_begin(struct conn *c, const struct hello *h)
 		    "may list its nodes, as the server has no --keys");
 	else if (h->role == R_LIST && !(l = calloc(1, sizeof *l)))
 		no_memory(c);
+	else if (h->role == R_PING && !c->node->u.parked.n)
+		offline(c);		/* before OK: the client may have other
+					 * servers to ask */
 	else {
 		list_add(&askers, c);
 		c->t.since = 0;
@@ -2256,8 +2325,8 @@ ping_node(struct conn *c, int sshd)
 		    "too old (see --no-sshd)", n->id);
 	else {
 		if (a->phase != PROBED) {
-			enter(a, PROBED);
-			io_after(&a->io, ANSWER_MAX);
+			enter(a, PROBED);	/* who asks gives up first */
+			io_after(&a->io, ANSWER_MAX + TICK);
 		}
 		c->u.asked = reactor_us();
 		c->t.since = reactor_now();
@@ -2411,6 +2480,21 @@ drop_all(struct list *l, const char *why)
 		drop(l->head, why);
 }
 
+/* A parked agent learns when to come back: all of them at STOP_RATE a second,
+ * so that the server's next start, or its neighbour, is not overrun. */
+static uint32_t stop_spread;		/* ms; set when the stop begins */
+
+static void
+stop_tell(struct conn *a)
+{
+	uint32_t r;
+
+	if (a->version == 1)
+		return;
+	sys_random(&r, sizeof r);
+	line_send(a, "STOP in=%d", STOP_MS + (int)(r % stop_spread));
+}
+
 /* Ends those of l whose key is gone, and whom an agent serves whose key is; or
  * all of l, if the server stops.  pair() refuses a client and says why (it may
  * try again, elsewhere or later), or finds another agent.
@@ -2428,6 +2512,8 @@ sweep(struct list *l)
 		if (!halting && !is_revoked(c) && !(a && is_revoked(a)))
 			continue;
 		n++;
+		if (a && halting && is_parked(a->phase))
+			stop_tell(a);
 		if (a)
 			drop(a, why);
 		else
@@ -2481,6 +2567,9 @@ on_term(void)
 		return;
 	}
 	halting = 1;
+	stop_spread = STOP_MS + nconns * 1000LL / STOP_RATE;
+	if (stop_spread > STOP_MAX - STOP_MS)
+		stop_spread = STOP_MAX - STOP_MS;
 	sys_notify("STOPPING=1");
 	say_log("stopping: %d sessions may continue for %ld s", live.n,
 	    cfg.drain);
@@ -2713,18 +2802,612 @@ run_server(void)
 	return 0;
 }
 
+static void
+plain(char *s)
+{
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
+/* resumption
+ *
+ * Theory.  A session that can be resumed is two streams between mssh proxy and
+ * a keeper on the node, a process of its own that has the connection to sshd,
+ * in frames over what the server relays.  Each end keeps what the other has not
+ * acknowledged.  When the connection is lost, the proxy dials anew and names
+ * the session's token; the agent passes the new connection to the keeper; the
+ * first frame in each direction says from where on to send again.  An end of
+ * file may be that of a server or a proxy: only F_END in both directions, or
+ * F_CLOSE, ends the session.  Both ends run resumable_run().
+ *
+ *	detached --> attached --> detached ...	resumable_attach(), _detach()
+ *	attached --> over			F_END both ways and acknowledged
+ *	attached, detached --> over		F_CLOSE; resumable_end()
+ */
+
+/* Bytes that are kept until they are acknowledged.  Positions count from the
+ * beginning of the stream: acked <= sent <= tail.  Byte n is in
+ * chunk[n / CHUNK % RING].  A chunk is allocated when its first byte comes
+ * and freed with its last acknowledgement, or when nothing is left to be
+ * acknowledged, so an idle session holds none. */
+struct backlog {
+	unsigned char *chunk[RING];
+	uint64_t acked, sent, tail;
+};
+
+static struct {
+	volatile uint32_t *held;	/* chunks of each session: a keeper
+					 * writes its own, all read it */
+	int n, mine;
+	uint32_t max;
+} memory = { &(uint32_t){ 0 }, 1, 0, RING };
+
+static int
+memory_full(void)
+{
+	uint32_t sum = 0;
+	int i;
+
+	for (i = 0; i < memory.n; i++)
+		sum += memory.held[i];
+	return sum >= memory.max;
+}
+
+static void
+chunk_free(struct backlog *l, uint64_t at)
+{
+	unsigned char **c = &l->chunk[at / CHUNK % RING];
+
+	if (*c)
+		memory.held[memory.mine]--;
+	free(*c);
+	*c = NULL;
+}
+
+/* Is the memory of all used up?  Each may have one chunk nevertheless. */
+static int
+backlog_starves(const struct backlog *l)
+{
+	return l->tail != l->acked && !l->chunk[l->tail / CHUNK % RING] &&
+	    memory_full();
+}
+
+static int
+backlog_full(const struct backlog *l, int most)
+{
+	return l->tail / CHUNK - l->acked / CHUNK >= (unsigned)most ||
+	    backlog_starves(l);
+}
+
+/* Where the next bytes of the stream go: how many are *at; 0: no memory.  It is
+ * not full. */
+static size_t
+backlog_room(struct backlog *l, unsigned char **at)
+{
+	unsigned char **c = &l->chunk[l->tail / CHUNK % RING];
+
+	if (!*c) {
+		if (!(*c = malloc(CHUNK)))
+			return 0;
+		memory.held[memory.mine]++;
+	}
+	*at = *c + l->tail % CHUNK;
+	return CHUNK - l->tail % CHUNK;
+}
+
+/* The next bytes to be sent: how many are *at. */
+static size_t
+backlog_next(const struct backlog *l, unsigned char **at)
+{
+	uint64_t n = l->tail - l->sent, piece = CHUNK - l->sent % CHUNK;
+
+	*at = l->chunk[l->sent / CHUNK % RING] + l->sent % CHUNK;
+	return n < piece ? n : piece;
+}
+
+/* The other end has all up to that position.  0, or -1: it cannot. */
+static int
+backlog_ack(struct backlog *l, uint64_t to)
+{
+	if (to < l->acked || to > l->sent)
+		return -1;
+	while (l->acked / CHUNK < to / CHUNK) {
+		chunk_free(l, l->acked);
+		l->acked += CHUNK - l->acked % CHUNK;
+	}
+	if ((l->acked = to) == l->tail)
+		chunk_free(l, to);
+	return 0;
+}
+
+enum event { E_LOST, E_BACK, E_FULL };	/* E_FULL: memory is used up */
+
+struct resumable {
+	int in, out;		/* of ssh or sshd; out -1: takes no more */
+	int fd;			/* the connection, or -1: detached */
+	int also;		/* may be readable as well, or -1 */
+	struct backlog log;	/* what came from in */
+	int in_end, end_sent, end_acked;	/* F_END behind the backlog */
+	int synced;		/* it is known from where on to send */
+	uint64_t received, told;	/* of the other's stream: given to out,
+				 * and that in the last frame */
+	int out_end;		/* F_END came; it is counted in received */
+
+	unsigned char b[CHUNK];	/* what came from fd: from off to have */
+	size_t have, off;
+	uint32_t left;		/* of the payload that is being received */
+	int blocked;		/* out takes no more for now */
+
+	unsigned char head[FRAME_HEAD], *data;	/* the frame that is sent */
+	size_t size, gone;	/* 0: none; of it */
+	uint32_t len;
+
+	/* ms: detached; when something must have come; F_PING is sent; an
+	 * acknowledgement is sent; F_DATA is sent though out is blocked.
+	 * INT64_MAX: never */
+	int64_t lost_at, due, ping_at, ack_at;
+	int64_t since;			/* it is attached */
+	int ping_ms, keep_ms;		/* keep_ms: it is kept while detached */
+	int starved;
+	void (*on_also)(struct resumable *);
+	void (*on_event)(struct resumable *, enum event, const char *why);
+
+	int attached;			/* keeper: once at least */
+	int over, tell;		/* tell: by F_CLOSE */
+	int ssh_gone;		/* client: that is why */
+	int heard;		/* a frame */
+	int in_error;		/* errno: in broke; the rest is sent still */
+	enum code code;		/* why it is over; C_OK: both have ended */
+	char why[FRAME_TEXT];
+};
+
+static void
+resumable_init(struct resumable *r, int in, int out)
+{
+	memset(r, 0, sizeof *r);
+	r->in = in;
+	r->out = out;
+	r->fd = r->also = -1;
+	r->due = r->ping_at = r->ack_at = INT64_MAX;
+	r->ping_ms = PING_EVERY;
+}
+
+/* Ends the session; tell: the other end has to be told, if it can be. */
+static void
+resumable_end(struct resumable *r, int tell, enum code code, const char *fmt,
+    ...)
+{
+	va_list ap;
+
+	if (r->over)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(r->why, sizeof r->why - 20, fmt, ap);
+	va_end(ap);
+	r->over = 1;
+	r->tell = tell;
+	r->code = code;
+}
+
+/* ssh has gone: what it has said is sent still. */
+static void
+resumable_left(struct resumable *r)
+{
+	resumable_end(r, 1, C_OFFLINE, "the client has ended");
+	r->ssh_gone = 1;
+}
+
+/* Goes on by fd.  synced: neither end has received a byte before; else the
+ * session is lost until the first frame has come. */
+static void
+resumable_attach(struct resumable *r, int fd, int synced)
+{
+	if (r->fd >= 0)
+		close(r->fd);
+	net_blocking(r->fd = fd, 0);
+	r->have = r->off = r->size = r->left = 0;
+	r->blocked = 0;
+	if ((r->synced = synced))
+		r->lost_at = 0;
+	r->since = r->ack_at = reactor_clock();
+	r->due = r->ack_at + ANSWER_MAX;
+	r->ping_at = r->ack_at + r->ping_ms;
+}
+
+static void
+resumable_detach(struct resumable *r, const char *why)
+{
+	close(r->fd);
+	r->fd = -1;
+	r->blocked = 0;
+	r->due = r->ping_at = r->ack_at = INT64_MAX;
+	if (!r->lost_at)
+		r->lost_at = reactor_clock();
+	r->on_event(r, E_LOST, why);
+}
+
+/* The next frame, if one has to be sent; it says what was received. */
+static void
+frame_next(struct resumable *r, int64_t now)
+{
+	struct frame f = { F_DATA, 0, r->received };
+
+	r->len = 0;
+	if (r->over && !(r->ssh_gone && r->synced &&	/* b is free now */
+	    r->log.sent < r->log.tail)) {
+		r->size = close_write(r->b, r->code, r->why);
+		memcpy(r->head, r->b, FRAME_HEAD);
+		r->data = r->b + FRAME_HEAD;
+		r->len = r->size - FRAME_HEAD;
+		r->gone = 0;
+		return;
+	} else if (r->synced && r->log.sent < r->log.tail &&
+	    r->log.sent - r->log.acked < CHUNKS * CHUNK)
+		r->len = backlog_next(&r->log, &r->data);
+	else if (r->synced && r->in_end && !r->in_error && !r->end_sent &&
+	    r->log.sent == r->log.tail)
+		f.type = F_END;
+	else if (now >= r->ping_at)
+		f.type = F_PING;
+	else if (now < r->ack_at && r->received - r->told < CHUNK)
+		return;
+	f.len = r->len;
+	frame_write(r->head, &f);
+	r->size = FRAME_HEAD + r->len;
+	r->gone = 0;
+	r->told = r->received;
+	r->ack_at = r->blocked ? now + ALIVE_EVERY : INT64_MAX;
+	if (f.type == F_PING)
+		r->ping_at = now + r->ping_ms;
+	if (f.type != F_DATA || f.len) {
+		r->end_sent |= f.type == F_END;
+		if (r->due == INT64_MAX && !r->blocked)
+			r->due = now + ANSWER_MAX;
+	}
+}
+
+/* Sends what can be sent.  0: all; 1: more can be later; -1: see errno. */
+static int
+frames_send(struct resumable *r)
+{
+	struct iovec v[2];
+	size_t at;
+	ssize_t n;
+
+	for (;;) {
+		if (!r->size)
+			frame_next(r, reactor_clock());
+		if (!r->size)
+			return 0;
+		at = r->gone < FRAME_HEAD ? 0 : r->gone - FRAME_HEAD;
+		v[0].iov_len = r->gone < FRAME_HEAD ? FRAME_HEAD - r->gone : 0;
+		v[0].iov_base = r->head + FRAME_HEAD - v[0].iov_len;
+		v[1].iov_base = r->len ? r->data + at : NULL;
+		v[1].iov_len = r->len - at;
+		n = writev(r->fd, v + !v[0].iov_len, 1 + (v[0].iov_len &&
+		    r->len));
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 1 : -1;
+		if ((r->gone += n) < r->size)
+			continue;
+		r->size = 0;
+		if (*r->head == F_CLOSE) {
+			r->tell = 0;
+			return 0;
+		}
+		r->log.sent += r->len;
+	}
+}
+
+/* What a frame says of our own stream.  0, -1. */
+static int
+frame_heard(struct resumable *r, const struct frame *f)
+{
+	struct backlog *l = &r->log;
+	uint64_t got = f->received;
+
+	r->heard = 1;
+	if (!r->synced) {		/* send again from there on */
+		if (got < l->acked || got > l->tail + r->in_end)
+			return -1;
+		r->end_sent = got > l->tail;
+		l->sent = got - r->end_sent;
+		r->on_event(r, E_BACK, "");
+		r->synced = 1;
+		r->lost_at = 0;
+	}
+	/* a frame under way may be acknowledged in part */
+	if (got > l->sent + (r->size && r->gone > FRAME_HEAD ?
+	    r->gone - FRAME_HEAD : 0) + r->end_sent || got < l->acked +
+	    r->end_acked)
+		return -1;
+	r->end_acked = got > l->tail;
+	return backlog_ack(l, got > l->sent ? l->sent : got);
+}
+
+/* Gives the payload to out.  0: out takes no more; 1 */
+static int
+payload_write(struct resumable *r)
+{
+	size_t n = r->have - r->off < r->left ? r->have - r->off : r->left;
+	ssize_t put = r->out < 0 ? (ssize_t)n : write(r->out, r->b + r->off, n);
+	int64_t now;
+
+	if (put < 0 && (errno == EAGAIN || errno == EINTR)) {
+		if (!r->blocked)
+			r->ack_at = reactor_clock() + ALIVE_EVERY;
+		r->blocked = 1;
+		return 0;
+	}
+	if (put < 0) {		/* it closed; what it says still counts */
+		r->out = -1;
+		put = n;
+	}
+	r->blocked = 0;
+	r->off += put;
+	r->left -= put;
+	r->received += put;
+	if (r->ack_at > (now = reactor_clock() + ACK_AFTER))
+		r->ack_at = now;
+	return 1;
+}
+
+/* The stream of the other end is over. */
+static void
+out_end(struct resumable *r)
+{
+	r->out_end = 1;
+	r->received++;
+	r->ack_at = 0;
+	if (r->out >= 0 && shutdown(r->out, SHUT_WR) < 0 && errno == ENOTSOCK)
+		proc_null(r->out);
+	if (r->in != r->out)
+		r->out = -1;
+}
+
+/* The other end says that the session is over.  Before its first frame that is
+ * the server, or the agent: another try may succeed, unless it is gone. */
+static const char *
+close_take(struct resumable *r, char text[FRAME_TEXT + 1])
+{
+	const char *why = text;
+	int code;
+
+	plain(text);
+	if ((code = reply_parse(text, &why)) < 0)
+		why = text;
+	if (!r->synced && code != C_GONE && code != C_DENIED)
+		return memmove(text, why, strlen(why) + 1);
+	resumable_end(r, 0, code > 0 ? code : C_SYNTAX, "%s", why);
+	return NULL;
+}
+
+/* Takes the frames, or a piece of a payload, that came.  NULL, or why the
+ * connection is lost (static). */
+static const char *
+frames_take(struct resumable *r)
+{
+	static char text[FRAME_TEXT + 1];
+	struct frame f = { F_DATA, 0, 0 };
+	size_t n;
+	int used = 0;
+
+	while (!r->over && (n = r->have - r->off)) {
+		if (r->left) {
+			if (!payload_write(r))
+				break;
+			continue;
+		}
+		used = frame_parse(r->b + r->off, n, &f);
+		if (used <= 0 || (f.type == F_CLOSE && n - used < f.len))
+			break;
+		r->off += used;
+		if (f.type == F_CLOSE) {
+			memcpy(text, r->b + r->off, f.len);
+			text[f.len] = '\0';
+			return close_take(r, text);
+		}
+		if ((used = frame_heard(r, &f)) < 0 ||
+		    (used = r->out_end && (f.type == F_END || f.len) ? -1 : 0))
+			break;
+		if (f.type == F_DATA)
+			r->left = f.len;
+		else if (f.type == F_END)
+			out_end(r);
+		else
+			r->ack_at = 0;
+	}
+	if (used < 0)
+		resumable_end(r, 1, C_SYNTAX, "what came is not a frame of "
+		    "this session");
+	return NULL;
+}
+
+/* Receives once.  NULL, or why the connection is lost.  While out is blocked
+ * nothing is read, so no answer is waited for. */
+static const char *
+frames_receive(struct resumable *r)
+{
+	int64_t now = reactor_clock();
+	const char *why;
+	ssize_t n;
+
+	if (!r->blocked) {
+		memmove(r->b, r->b + r->off, r->have -= r->off);
+		r->off = 0;
+		n = recv(r->fd, r->b + r->have, sizeof r->b - r->have, 0);
+		if (n <= 0)
+			return n == 0 ? "closed" : errno == EAGAIN ||
+			    errno == EINTR ? NULL : strerror(errno);
+		r->have += n;
+		r->ping_at = now + r->ping_ms;
+	}
+	why = frames_take(r);
+	r->due = !r->blocked && (r->log.acked < r->log.tail ||
+	    r->in_end > r->end_acked) ? now + ANSWER_MAX : INT64_MAX;
+	return why;
+}
+
+/* What in says goes to the backlog. */
+static void
+backlog_read(struct resumable *r)
+{
+	unsigned char *at;
+	size_t room = backlog_room(&r->log, &at);
+	ssize_t n = room ? read(r->in, at, room) : -1;
+
+	if (n > 0)
+		r->log.tail += n;
+	else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
+		r->in_end = 1;
+		r->in_error = n && r->in == r->out ? errno : 0;
+	}
+	if (n <= 0 && r->log.acked == r->log.tail)
+		chunk_free(&r->log, r->log.tail);
+}
+
+/* Both streams have ended, and both ends know. */
+static int
+is_complete(const struct resumable *r)
+{
+	return r->out_end && r->end_acked && r->told == r->received &&
+	    !r->size;
+}
+
+/* The last frames arrive, for which a second is enough: a socket that is closed
+ * with unread bytes sends a reset. */
+static void
+resumable_leave(struct resumable *r)
+{
+	int64_t until = reactor_clock() + 1000;
+	struct pollfd p = { r->fd, POLLOUT, 0 };
+
+	if (r->fd < 0)
+		return;
+	while (r->tell && frames_send(r) > 0 && reactor_clock() < until)
+		poll(&p, 1, 100);
+	shutdown(r->fd, SHUT_WR);
+	p.events = POLLIN;
+	while (reactor_clock() < until && poll(&p, 1, 100) >= 0)
+		if (p.revents && recv(r->fd, r->b, sizeof r->b, 0) <= 0)
+			break;
+	close(r->fd);
+	r->fd = -1;
+}
+
+/* How many ms nothing has to be done, if nothing comes. */
+static int
+resumable_idle(struct resumable *r, int64_t now)
+{
+	int64_t at = r->due;
+
+	/* what is due has to wait for the frame that is being sent */
+	if (!r->size && r->ping_at < at)
+		at = r->ping_at;
+	if (!r->size && r->ack_at < at)
+		at = r->ack_at;
+	if (r->fd < 0)
+		at = r->lost_at + r->keep_ms;
+	if (r->starved && at > now + PAUSE)
+		at = now + PAUSE;
+	return at <= now ? 0 : at - now < TICK ? (int)(at - now) : TICK;
+}
+
+static void
+resumable_wait(struct resumable *r, int more)
+{
+	int full = !r->in_end && backlog_full(&r->log, r->blocked ? RING :
+	    CHUNKS);
+	struct pollfd p[4] = {
+		{ r->fd, (r->blocked ? 0 : POLLIN) | (more ? POLLOUT : 0), 0 },
+		{ r->in_end || full ? -1 : r->in, POLLIN, 0 },
+		{ !r->blocked && (r->in == r->out || full) ? -1 : r->out,
+		    r->blocked ? POLLOUT : 0, 0 },
+		{ r->also, POLLIN, 0 }
+	};
+	const char *why;
+
+	if (!r->starved && full && backlog_starves(&r->log))
+		r->on_event(r, E_FULL, "");
+	r->starved = full && backlog_starves(&r->log);
+	/* acknowledgements may be behind what out does not take: another
+	 * connection begins with one */
+	if (r->blocked && full && r->due == INT64_MAX)
+		r->due = reactor_clock() + PATIENCE * 1000;
+	if (poll(p, LEN(p), resumable_idle(r, reactor_clock())) < 0)
+		return;
+	if (p[1].revents)
+		backlog_read(r);
+	if (r->in != r->out && p[2].revents & (POLLERR | POLLHUP | POLLNVAL) &&
+	    !(p[1].revents & POLLIN))
+		resumable_left(r);
+	if (r->fd >= 0 && r->blocked && p[0].revents & (POLLERR | POLLHUP))
+		resumable_detach(r, "closed");	/* what is here comes again */
+	else if (r->fd >= 0 && (p[0].revents || (r->blocked &&
+	    p[2].revents)) && (why = frames_receive(r)))
+		resumable_detach(r, why);
+	if (p[3].revents)
+		r->on_also(r);
+}
+
+/* The connection takes no more.  What came before still counts: it may end with
+ * an F_CLOSE. */
+static void
+resumable_broken(struct resumable *r, const char *why)
+{
+	char b;
+
+	while (!r->over && !r->blocked && recv(r->fd, &b, 1, MSG_PEEK) > 0 &&
+	    !frames_receive(r))
+		;
+	if (!r->over)
+		resumable_detach(r, why);
+}
+
+static volatile sig_atomic_t interrupted;
+
+/* Runs the session until it is over; r->code and r->why say why. */
+static void
+resumable_run(struct resumable *r)
+{
+	int more = 0;
+	int64_t now;
+
+	while (!r->over) {
+		now = reactor_clock();
+		if (interrupted)
+			resumable_left(r);
+		else if (r->in_error && r->log.acked == r->log.tail)
+			resumable_end(r, 1, C_GONE, "sshd: %s",
+			    strerror(r->in_error));
+		else if (r->fd < 0 && now >= r->lost_at + r->keep_ms)
+			resumable_end(r, 0, C_MAX, "its connection did not "
+			    "come back in %d s", r->keep_ms / 1000);
+		else if (r->fd >= 0 && now >= r->due)
+			resumable_detach(r, "no answer");
+		else if (r->fd >= 0 && (more = frames_send(r)) < 0)
+			resumable_broken(r, strerror(errno));
+		else if (is_complete(r))
+			r->over = 1;
+		else
+			resumable_wait(r, more > 0);
+	}
+	resumable_leave(r);
+}
+
 /* dialling
  *
  * Theory.  A connection to the server or to sshd is made by sequential code
  * that may wait: it looks the name up, connects to the addresses, talks to a
  * proxy, runs openssl, asks for an Upgrade and says hello, each with a deadline
  * of its own.  mssh proxy calls it.  The agent's loop may neither wait nor make
- * a socket, so it asks the dialler, a process that is older than the sandbox;
- * that forks a child for each order (but not for sshd on loopback), and the
- * child answers with a connected descriptor, or an exit code and a sentence.
+ * a socket, so it asks the dialler, a process that is older than the sandbox.
+ * That passes the order to a child, which waits for one already; the child
+ * answers with a connected descriptor, or an exit code and a sentence.
  *
- *	loop ---- struct order ----> dialler --- fork ---> child
- *	loop <--- struct dial, descriptors --------------- child
+ *	loop ---- struct order ----> dialler ---- order ---> child
+ *	loop <--- struct dial, descriptors ----------------- child
  *
  * Names are looked up for each dial, and an address is good when the hello was
  * answered there; until then the next one is tried.
@@ -2742,6 +3425,9 @@ struct order {			/* what the dialler is asked for */
 					 * its penalties and fail2ban tell
 					 * clients apart; 0: to the server */
 	int look;			/* only at sshd: what does it say? */
+	int server;			/* of servers */
+	int index;			/* in memory.held */
+	int keep;			/* a keeper is wanted: words are GO's */
 	char node[NODE_LEN + 1];	/* "": the machine's address */
 	char words[LINE_LEN / 2];	/* of the hello, behind the node */
 };
@@ -2770,6 +3456,7 @@ static struct dial {
 	char line[LINE_LEN];	/* agent: the server's answer to the hello, or
 				 * what sshd said, */
 	int64_t us;		/* so long after the order came */
+	int unframed;		/* server or agent know no frames */
 	int code, closed;	/* why there is no connection */
 	char why[300];
 } dial;
@@ -2781,7 +3468,7 @@ server_str(void)
 {
 	static char b[URL_LEN];
 
-	return url_str(&url, b, sizeof b);
+	return url_str(&srv->url, b, sizeof b);
 }
 
 /* Notes why this dial fails, unless it got further before.  A fmt that begins
@@ -2805,9 +3492,9 @@ fail(int code, const char *fmt, ...)
 	dial.failed_at = dial.at;
 	dial.code = code;
 	dial.closed = 0;
-	if (dial.at <= AT_CONNECT && proxy.kind && !dial.q.source)
+	if (dial.at <= AT_CONNECT && srv->proxy.kind && !dial.q.source)
 		n = snprintf(dial.why, size, "the proxy %.200s: ",
-		    host_port(proxy.host, proxy.port));
+		    host_port(srv->proxy.host, srv->proxy.port));
 	if (*fmt == ' ')
 		n += snprintf(dial.why + n, size - n, whom[dial.at], dial.whom);
 	va_start(ap, fmt);
@@ -2879,7 +3566,8 @@ look_up(const char *host, const char *port, int family)
 		_exit(write(q[1], &dial, sizeof dial) < 0);
 	}
 	close(q[1]);
-	while ((got = read(q[0], &dial, sizeof dial)) < 0 && errno == EINTR)
+	while ((got = read(q[0], &dial, sizeof dial)) < 0 && errno == EINTR &&
+	    !interrupted)
 		;
 	close(q[0]);
 	waitpid(pid, NULL, 0);
@@ -2913,7 +3601,7 @@ connect_next(int ms)
 	int64_t wait;
 	int i, e, n, more, begin = 1;
 
-	for (step_begin(AT_CONNECT, "it"); dial.left;) {
+	for (step_begin(AT_CONNECT, "it"); dial.left && !interrupted;) {
 		if (begin && dial.next < dial.naddr) {
 			i = dial.next++;
 			dial.until = reactor_clock() + ms;
@@ -2980,6 +3668,7 @@ openssl_hear(void)
 static int
 closed(void)
 {
+	const struct proxy *px = &srv->proxy;
 	char b[300];
 
 	openssl_hear();
@@ -2995,10 +3684,11 @@ closed(void)
 		return fail(X_UNREACHABLE, "the command of --connect ended, or "
 		    "closed its output, without an answer of the server");
 	fail(X_PROTOCOL, "the server closed the connection without an answer "
-	    "(%s%s%s)%s", server_str(), proxy.kind ? ", through the proxy " :
-	    "", proxy.kind ? host_port(proxy.host, proxy.port) : "",
-	    url.scheme == S_TCP ? "; if it expects TLS, use tls://" :
-	    url.scheme == S_HTTP ? "; if it expects TLS, use https://" : "");
+	    "(%s%s%s)%s", server_str(), px->kind ? ", through the proxy " : "",
+	    px->kind ? host_port(px->host, px->port) : "",
+	    srv->url.scheme == S_TCP ? "; if it expects TLS, use tls://" :
+	    srv->url.scheme == S_HTTP ? "; if it expects TLS, use https://" :
+	    "");
 	dial.closed = dial.at == dial.failed_at;
 	return -1;
 }
@@ -3042,6 +3732,8 @@ receive(enum answer kind, void *to)
 	int r = 0, line = kind == A_LINE;
 
 	while (!r) {
+		if (interrupted)
+			return fail(X_FAIL, "it was interrupted");
 		if ((left = until - reactor_clock()) <= 0)
 			return too_late();
 		got = recv(dial.fd, b + n, line ? LINE_LEN - n : 1,
@@ -3073,9 +3765,10 @@ http_open(enum step at)
 	struct response r = { 0 };
 	char b[1500];
 
-	step_begin(at, up ? server_str() : host_port(proxy.host, proxy.port));
-	if (transmit(b, up ? upgrade_request(&url, VERSION, b, sizeof b) :
-	    connect_request(&url, &proxy, b, sizeof b)) < 0)
+	step_begin(at, up ? server_str() :
+	    host_port(srv->proxy.host, srv->proxy.port));
+	if (transmit(b, up ? upgrade_request(&srv->url, VERSION, b, sizeof b) :
+	    connect_request(&srv->url, &srv->proxy, b, sizeof b)) < 0)
 		return -1;
 	for (i = 0; r.status < 200 && r.status != 101; i++) {
 		if (i == 3)
@@ -3099,13 +3792,15 @@ static unsigned char target4[4];	/* the server, for SOCKS 4 */
 static int
 socks_open(void)
 {
-	int n, step = 0, last = proxy.kind == PX_SOCKS5 ? A_SOCKS5 : A_SOCKS4;
+	const struct proxy *px = &srv->proxy;
+	int n, step = 0, last = px->kind == PX_SOCKS5 ? A_SOCKS5 : A_SOCKS4;
 	const char *why = NULL, *said = NULL;
 	unsigned char out[1500];
 	char b[2];
 
-	step_begin(AT_PROXY, host_port(proxy.host, proxy.port));
-	while ((n = socks_next(&proxy, &url, target4, &step, b, out, &why)) > 0)
+	step_begin(AT_PROXY, host_port(srv->proxy.host, srv->proxy.port));
+	while ((n = socks_next(px, &srv->url, target4, &step, b, out,
+	    &why)) > 0)
 		if (transmit(out, n) < 0 || (step == SOCKS_LAST ?
 		    receive(last, &said) : receive(A_PAIR, b)) < 0)
 			return -1;
@@ -3134,8 +3829,8 @@ openssl_run(struct companion *m, int plain, const char *host, int lfd,
 	char *argv[TLS_ARGS];
 	struct pollfd p[2] = { { m->talk, 0, 0 }, { lfd, POLLIN, 0 } };
 
-	tls_args(argv, sa->sun_path, host, url.scheme == S_HTTPS, cfg.cafile,
-	    cfg.cert, cfg.certkey);
+	tls_args(argv, sa->sun_path, host, srv->url.scheme == S_HTTPS,
+	    cfg.cafile, cfg.cert, cfg.certkey);
 	m->pid = proc_exec(argv, plain, m->talk);
 	close(plain);
 	while (m->pid > 0 && poll(p, 2, -1) < 0)
@@ -3157,7 +3852,7 @@ command_run(struct companion *m)
 	char *argv[] = { "/bin/sh", "-c", cmd, NULL };
 	int q[2], err[2];
 
-	if (command_expand(cfg.connect, url.host, url.port, cmd + 5,
+	if (command_expand(cfg.connect, srv->url.host, srv->url.port, cmd + 5,
 	    sizeof cmd - 5) < 0 || pipe(err) < 0 ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, q) < 0 ||
 	    (m->pid = proc_exec(argv, q[1], err[1])) < 0)
@@ -3174,7 +3869,7 @@ static int
 companion_start(const char *host)
 {
 	struct sockaddr_un sa;
-	int plain[2] = { -1, -1 }, talk[2] = { -1, -1 }, lfd = -1, pid = -1;
+	int plain[2] = { -1, -1 }, talk[2] = { -1, -1 }, lfd = -1, pid = -1, i;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, plain) == 0 &&
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, talk) == 0 &&
@@ -3192,7 +3887,8 @@ companion_start(const char *host)
 		signal(SIGCHLD, SIG_IGN);	/* nobody waits */
 		proc_keep(keep, LEN(keep));
 		wipe(&mine, sizeof mine);
-		wipe(&proxy.pass, sizeof proxy.pass);
+		for (i = 0; i < nservers; i++)
+			wipe(servers[i].proxy.pass, sizeof srv->proxy.pass);
 		proc_null(0);
 		proc_null(1);
 		if (host) {
@@ -3252,15 +3948,17 @@ tls_open(const char *host, const char *port)
 static int
 layers_open(int (*say_hello)(void))
 {
-	int http = url.scheme == S_HTTP || url.scheme == S_HTTPS;
-	int tls = url.scheme == S_TLS || url.scheme == S_HTTPS;
+	const struct proxy *px = &srv->proxy;
+	const struct url *u = &srv->url;
+	int http = u->scheme == S_HTTP || u->scheme == S_HTTPS;
+	int tls = u->scheme == S_TLS || u->scheme == S_HTTPS;
 	char host[HOST_LEN + 1];
 
 	if ((cfg.connect && companion_start(NULL) < 0) ||
-	    (proxy.kind == PX_HTTPS && tls_open(proxy.host, proxy.port) < 0) ||
-	    (proxy.kind && (proxy.kind >= PX_SOCKS4 ? socks_open() :
+	    (px->kind == PX_HTTPS && tls_open(px->host, px->port) < 0) ||
+	    (px->kind && (px->kind >= PX_SOCKS4 ? socks_open() :
 	    http_open(AT_PROXY)) < 0) ||
-	    (tls && tls_open(tls_name(&url, host), url.port) < 0) ||
+	    (tls && tls_open(tls_name(u, host), u->port) < 0) ||
 	    (http && http_open(AT_HTTP) < 0) || say_hello() < 0) {
 		dial_close();
 		return -1;
@@ -3279,20 +3977,20 @@ dial_server(int (*say_hello)(void))
 	dial_init();
 	if (cfg.connect)
 		r = layers_open(say_hello);
-	else if (url.scheme == S_UNIX) {
+	else if (srv->url.scheme == S_UNIX) {
 		sa->sun_family = AF_UNIX;
-		memcpy(sa->sun_path, url.path, strlen(url.path));
+		memcpy(sa->sun_path, srv->url.path, strlen(srv->url.path));
 		dial.naddr = dial.left = 1;
 	} else {
 		/* version 4 of SOCKS takes no name */
-		if (proxy.kind == PX_SOCKS4) {
-			if (look_up(url.host, url.port, AF_INET) < 0)
+		if (srv->proxy.kind == PX_SOCKS4) {
+			if (look_up(srv->url.host, srv->url.port, AF_INET) < 0)
 				return -1;
 			memcpy(target4, &((struct sockaddr_in *)
 			    &dial.addr[0])->sin_addr, sizeof target4);
 		}
-		if (look_up(proxy.kind ? proxy.host : url.host,
-		    proxy.kind ? proxy.port : url.port, 0) < 0)
+		if (look_up(srv->proxy.kind ? srv->proxy.host : srv->url.host,
+		    srv->proxy.kind ? srv->proxy.port : srv->url.port, 0) < 0)
 			return -1;
 	}
 	while (r < 0 && dial.failed_at != AT_END &&
@@ -3439,26 +4137,165 @@ dial_sshd(void)
 	return fail(X_PROTOCOL, " does not speak SSH");
 }
 
+/* What --exec runs learns who its client is. */
+static void
+exec_env(const char *node, const struct peer *client, uint64_t id,
+    const char *k)
+{
+	static char v[4][PEER_LEN + NODE_LEN];	/* in our own environment */
+	int i;
+
+	snprintf(v[0], sizeof *v, "MSSH_NODE=%s", node);
+	snprintf(v[1], sizeof *v, "MSSH_CLIENT=%s", peer_str(client));
+	snprintf(v[2], sizeof *v, "MSSH_SESSION=%016llx",
+	    (unsigned long long)id);
+	snprintf(v[3], sizeof *v, "MSSH_CLIENT_KEY=%s", k);
+	for (i = 0; i < 4; i++)
+		putenv(v[i]);
+}
+
+/* A keeper's socketpair in place of the connection to sshd. */
+static int
+exec_open(void)
+{
+	struct peer client;
+	uint64_t id;
+	char k[KEY_LEN + 1];
+	int p[2];
+
+	step_begin(AT_SSHD, "it");
+	go_parse(dial.q.words, &id, &client, k);
+	exec_env(dial.q.node, &client, id, k);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
+		return fail(X_FAIL, "%s", strerror(errno));
+	fcntl(p[0], F_SETFD, FD_CLOEXEC);
+	fcntl(p[1], F_SETFD, FD_CLOEXEC);
+	dial.fd = dial.net = p[0];
+	if (proc_spawn(cfg.exec, p[1], "") < 0)
+		return fail(X_FAIL, "%s", strerror(errno));
+	close(p[1]);
+	return 0;
+}
+
+/* the keeper of a session: to sshd by r->in, to the agent's loop by r->also */
+
+static void
+keeper_take(struct resumable *r)
+{
+	int fd[NET_FDS], n = 0;
+	char b = 0;
+	ssize_t got = net_recv_fds(r->also, &b, 1, fd, &n);
+
+	if (n > 0) {
+		resumable_attach(r, fd[0], !r->attached);
+		r->attached = 1;
+	} else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+		resumable_end(r, 1, C_GONE, "the agent has stopped, or it "
+		    "made room");
+}
+
+static void
+keeper_tell(struct resumable *r, enum event e, const char *why)
+{
+	static const char *const words[] = { "lost", "back", "full" };
+	char b[LINE_LEN];
+	int n = snprintf(b, sizeof b, "%s %s\n", words[e], why);
+
+	send(r->also, b, n, MSG_NOSIGNAL);
+}
+
+static void
+keeper_main(void)
+{
+	static struct resumable r;
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof ss;
+	const char *what;
+	char b[LINE_LEN];
+	int sshd = dial.fd, p[2], i;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0) {
+		fail(X_FAIL, "%s", strerror(errno));
+		report(0);
+		_exit(0);
+	}
+	getsockname(sshd, (struct sockaddr *)&ss, &len);
+	peer_set(&dial.peer, &ss);
+	dial.fd = dial.net = p[0];
+	report(1);
+	for (i = 0; i < 3; i++)
+		signal((const int[]){ SIGTERM, SIGINT, SIGHUP }[i], SIG_IGN);
+	proc_keep((const int[]){ sshd, p[1] }, 2);
+	proc_confine(1, NULL, &what);
+	wipe(servers, sizeof servers);
+	memory.mine = dial.q.index;
+	resumable_init(&r, sshd, sshd);
+	r.also = p[1];
+	r.on_also = keeper_take;
+	r.on_event = keeper_tell;
+	r.ping_ms = PING_EVERY + ANSWER_MAX;	/* the client's come first */
+	r.keep_ms = cfg.resume_for * 1000;
+	r.lost_at = reactor_clock();
+	net_blocking(sshd, 0);
+	net_blocking(p[1], 0);
+	resumable_run(&r);
+	memory.held[memory.mine] = 0;
+	i = snprintf(b, sizeof b, "end up %llu down %llu: %s\n",
+	    (unsigned long long)r.received - r.out_end,
+	    (unsigned long long)r.log.acked, *r.why ? r.why : "closed");
+	send(p[1], b, i, MSG_NOSIGNAL);
+	_exit(0);
+}
+
 static void
 dial_child(void)
 {
 	int bad;
 
+	srv = &servers[(unsigned)dial.q.server % MAX_SERVERS];
 	signal(SIGTERM, SIG_DFL);	/* nobody waits for it at the end */
 	signal(SIGINT, SIG_DFL);
 	signal(SIGALRM, on_alarm);
 	alarm(DIAL_MAX);
 	dial_init();
-	bad = dial.q.source ? dial_sshd() < 0 : dial_server(agent_greet) < 0;
+	bad = (dial.q.keep && cfg.exec ? exec_open() : dial.q.source ?
+	    dial_sshd() : dial_server(agent_greet)) < 0;
 	alarm(0);
+	if (!bad && dial.q.keep)
+		keeper_main();
 	report(!bad);
 	_exit(0);
+}
+
+/* Makes a child that waits for an order: no session waits for fork(2).  Its
+ * socket, or -1. */
+static int
+child_begin(void)
+{
+	int p[2], pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
+		return -1;
+	if ((pid = fork()) == 0) {
+		close(p[0]);
+		if (recv(p[1], &dial.q, sizeof dial.q, MSG_WAITALL) ==
+		    (ssize_t)sizeof dial.q) {
+			close(p[1]);
+			dial_child();
+		}
+		_exit(0);
+	}
+	close(p[1]);
+	if (pid > 0)
+		return p[0];
+	close(p[0]);
+	return -1;
 }
 
 static void
 dialler_main(int fd)
 {
-	int pid;
+	int child;
 
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
@@ -3469,21 +4306,26 @@ dialler_main(int fd)
 	setpgid(0, 0);
 	proc_null(0);
 	proc_null(1);
+	child = child_begin();
 	while (recv(fd, &dial.q, sizeof dial.q, MSG_WAITALL) ==
 	    (ssize_t)sizeof dial.q) {
 		dial.q.node[NODE_LEN] = '\0';
 		dial.q.words[sizeof dial.q.words - 1] = '\0';
 		dial_init();
-		if (dial.q.source && !dial.q.look && dial_at_once())
+		if (dial.q.source && !dial.q.look && !dial.q.keep &&
+		    dial_at_once())
 			continue;
-		if ((pid = fork()) == 0)
-			dial_child();
-		if (pid > 0)
-			continue;
-		dial.at = AT_END;
-		fail(X_FAIL, "cannot open a connection: no process for it: "
-		    "%s", strerror(errno));
-		report(0);
+		if (child < 0)
+			child = child_begin();
+		if (child < 0 || send(child, &dial.q, sizeof dial.q,
+		    MSG_NOSIGNAL) != (ssize_t)sizeof dial.q) {
+			dial.at = AT_END;
+			fail(X_FAIL, "cannot open a connection: no process "
+			    "for it: %s", strerror(errno));
+			report(0);
+		}
+		close(child);
+		child = child_begin();
 	}
 	kill(0, SIGTERM);	/* what it has begun; not what it has made */
 	_exit(0);
@@ -3508,6 +4350,7 @@ dialler_start(void)
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
 		die(X_FAIL, "cannot start the dialler:");
 	fcntl(p[0], F_SETFD, FD_CLOEXEC);
+	fcntl(p[1], F_SETFD, FD_CLOEXEC);
 	if ((dialler_pid = fork()) == 0) {
 		proc_keep(&p[1], 1);
 		dialler_main(p[1]);
@@ -3530,16 +4373,10 @@ dialler_start(void)
  *	all but HELD, RELAY, CHILD --> closed, and fill() after a pause
  */
 
-static struct conn *slots[MAX_SPARE];	/* parked, or on the way there */
 static struct list asking;	/* conns that wait for the dialler */
-static struct io retry, watch;
+static struct io watch;
 static uint64_t run;
-static int fails;		/* in a row */
-static int64_t retry_at;	/* when the pause after them ends */
-static int64_t hurried;		/* retry_at of the one that a change of the
-				 * network has cut short */
 static int64_t looked;		/* when a look at sshd began, or 0 */
-static char refusal[300];	/* last one told, so as to tell it once */
 
 static const char *
 session_str(const struct conn *c)
@@ -3555,19 +4392,31 @@ static void
 agent_status(void)
 {
 	int64_t since = reactor_now();
-	int i;
+	struct server *s, *at = srv, *was = srv;
+	char some[40] = "";
+	int i, n = 0;
 
-	for (i = 0; i < cfg.spare; i++)
-		if (slots[i] && (slots[i]->phase == IDLE ||
-		    slots[i]->phase == PINGED) && slots[i]->t.since < since)
-			since = slots[i]->t.since;
-	if (parked)
-		sys_notify("STATUS=%s parked at %s for %s, %d sessions",
-		    cfg.node, server_str(), ago(reactor_now() - since,
-		    (char[AGO_LEN]){ 0 }), live.n);
+	for (s = servers; s < servers + nservers; s++) {
+		if (s->parked && !n++)
+			at = s;
+		for (i = 0; i < cfg.spare; i++)
+			if (s->slots[i] && is_idle(s->slots[i]->phase) &&
+			    s->slots[i]->t.since < since)
+				since = s->slots[i]->t.since;
+	}
+	if (nservers > 1)
+		snprintf(some, sizeof some, " and %d of %d servers", n,
+		    nservers);
+	srv = at;
+	if (n)
+		sys_notify("STATUS=%s parked at %s%s for %s, %d sessions",
+		    cfg.node, server_str(), some,
+		    ago(reactor_now() - since, (char[AGO_LEN]){ 0 }), live.n);
 	else
 		sys_notify("STATUS=not registered at %s%s%s, %d sessions",
-		    server_str(), *refusal ? ": " : "", refusal, live.n);
+		    server_str(), *srv->refusal ? ": " : "", srv->refusal,
+		    live.n);
+	srv = was;
 }
 
 /* Why there is no session, or no sshd. */
@@ -3591,22 +4440,24 @@ session_fail(struct conn *c, const char *why)
 	linger(c);
 }
 
-/* What the dialler, or why, says of sshd goes out by a parked connection. */
+/* What the dialler, or why, says of sshd goes out by a parked connection, to
+ * each server. */
 static void
 sshd_tell(const struct dial *d, const char *why)
 {
+	struct server *s;
 	int i;
 
-	for (i = 0; i < cfg.spare; i++)
-		if (slots[i] && (slots[i]->phase == IDLE ||
-		    slots[i]->phase == PINGED)) {
-			if (why)
-				line_send(slots[i], "SSHD error %s", why);
-			else
-				line_send(slots[i], "SSHD us=%lld %.255s",
-				    (long long)d->us, d->line);
-			return;
-		}
+	for (s = servers; s < servers + nservers; s++) {
+		for (i = 0; i < cfg.spare; i++)
+			if (s->slots[i] && is_idle(s->slots[i]->phase))
+				break;
+		if (i < cfg.spare && why)
+			line_send(s->slots[i], "SSHD error %s", why);
+		else if (i < cfg.spare)
+			line_send(s->slots[i], "SSHD us=%lld %.255s",
+			    (long long)d->us, d->line);
+	}
 }
 
 /* A spare is lost, or the dial for it: another is dialled after a pause, or at
@@ -3619,12 +4470,13 @@ sshd_tell(const struct dial *d, const char *why)
 static void
 slot_lost(struct conn *c, int answered, const char *why)
 {
-	int was = c->phase == IDLE || c->phase == PINGED;
+	int was = is_idle(c->phase), ms;
 	int max = answered ? BACKOFF_MAX : BACKOFF_NET;
-	int ms = BACKOFF_MIN << (fails < 5 ? fails : 5);
 	int64_t now = reactor_now();
 	uint32_t r;
 
+	srv = &servers[c->s.server];
+	ms = BACKOFF_MIN << (srv->fails < 5 ? srv->fails : 5);
 	if (c->phase == HELD) {
 		session_fail(c, why);
 		return;
@@ -3632,23 +4484,23 @@ slot_lost(struct conn *c, int answered, const char *why)
 	if (was)
 		log_limited(N_NODE, "lost %s: %s", server_str(), why);
 	if (was && now - c->t.since >= HELD_MS) {
-		fails = 0;
-		io_after(&retry, 0);
-	} else if (retry.heap < 0) {
-		if (retry_at <= now) {
+		srv->fails = 0;
+		io_after(&srv->retry, 0);
+	} else if (srv->retry.heap < 0) {
+		if (srv->retry_at <= now) {
 			sys_random(&r, sizeof r);
-			retry_at = now + 50 + r % (ms < max ? ms : max);
-			fails++;
+			srv->retry_at = now + 50 + r % (ms < max ? ms : max);
+			srv->fails++;
 		}
-		io_after(&retry, (int)(retry_at - now));
+		io_after(&srv->retry, (int)(srv->retry_at - now));
 	}
-	slots[c->slot] = NULL;
+	srv->slots[c->slot] = NULL;
 	drop(c, why);
-	if (!was && strcmp(refusal, why)) {
-		snprintf(refusal, sizeof refusal, "%s", why);
+	if (!was && strcmp(srv->refusal, why)) {
+		snprintf(srv->refusal, sizeof srv->refusal, "%s", why);
 		say_log("cannot register %s at %s: %s; next try in %d.%d s",
 		    *cfg.node ? cfg.node : "this machine", server_str(), why,
-		    SPLIT_MS(retry_at > now ? retry_at - now : 0));
+		    SPLIT_MS(srv->retry_at > now ? srv->retry_at - now : 0));
 	}
 	agent_status();
 }
@@ -3672,8 +4524,9 @@ fill(struct io *io)
 	struct conn *c;
 	int i;
 
+	srv = (struct server *)io;	/* its first member */
 	for (i = 0; i < cfg.spare; i++) {
-		if (slots[i])
+		if (srv->slots[i])
 			continue;
 		if (!(c = conn_new(-1, *mine.name ? proof_get : end_get))) {
 			say_log("cannot dial: no memory");
@@ -3681,11 +4534,13 @@ fill(struct io *io)
 			return;
 		}
 		c->slot = i;
-		slots[i] = c;
+		c->s.server = q.server = srv - servers;
+		srv->slots[i] = c;
 		hello_key(c->end->proof, R_AGENT, key);
 		memcpy(q.node, cfg.node, sizeof q.node);
-		snprintf(q.words, sizeof q.words, "run=%016llx slot=%d v=%s%s",
-		    (unsigned long long)run, i, VERSION, key);
+		snprintf(q.words, sizeof q.words, "run=%016llx slot=%d v=%s"
+		    "%s%s", (unsigned long long)run, i, VERSION,
+		    cfg.resume_for ? " frames=1" : "", key);
 		enter(c, DIALLING);
 		dialler_ask(c, &q);
 	}
@@ -3720,6 +4575,158 @@ sshd_up(struct conn *c, int fd)
 	on_relay(c);
 }
 
+/* A session's keeper gets c's connection, and c is the way to the keeper. */
+static void
+session_keep(struct conn *c, int fd, const struct peer *as)
+{
+	if (line_send(c, "READY") < 0 ||
+	    net_send_fds(fd, "", 1, &c->io.fd, 1) < 0) {
+		close(fd);
+		drop(c, "gone");
+		return;
+	}
+	io_close(&c->io);
+	close(c->end->net);
+	c->end->net = -1;
+	if (io_add(&c->io, fd, dispatch) < 0) {
+		close(fd);
+		drop(c, "no memory");
+		return;
+	}
+	log_limited(N_SESSION, "%s: to %s%s%s%s, resumable", session_str(c),
+	    cfg.exec ? "--exec" : "sshd at ", cfg.exec ? "" :
+	    host_port(sshd_host, sshd_port), cfg.exec ? "" : " as ",
+	    cfg.exec ? "" : peer_str(as));
+	list_add(&live, c);
+	enter(c, KEPT);
+}
+
+/* Of the sessions without a connection (holds: that use memory), ends the
+ * one that lost it first: its keeper has to end.  0: there is none. */
+static int
+kept_evict(int holds)
+{
+	struct conn *c = live.head, *old = NULL;
+	struct kept *k;
+	int i;
+
+	for (i = live.n; i > 0; i--, c = c->next) {
+		k = c->phase == KEPT ? c->end->resume.kept : NULL;
+		if (k && k->lost && (!holds || memory.held[k->index]) &&
+		    (!old || k->lost < old->end->resume.kept->lost))
+			old = c;
+	}
+	if (!old)
+		return 0;
+	k = old->end->resume.kept;
+	log_limited(N_SESSION, "%s: ended to make room (--sessions, "
+	    "--resume-memory): its connection was lost %d.%d s ago",
+	    session_str(old), SPLIT_MS(reactor_now() - k->lost));
+	k->lost = 0;
+	shutdown(old->io.fd, SHUT_WR);
+	return 1;
+}
+
+static int
+has_index(const struct conn *c, int k)
+{
+	return (c->phase == KEPT || c->phase == HELD) &&
+	    c->end->resume.kept && c->end->resume.kept->index == k;
+}
+
+/* A number in memory.held that no session has, or -1. */
+static int
+kept_index(void)
+{
+	const struct conn *c;
+	int i, k, n;
+
+	for (k = 0; k < memory.n; k++) {
+		for (c = live.head, i = live.n, n = 0; i > 0; i--, c = c->next)
+			n += has_index(c, k);
+		for (c = asking.head, i = asking.n; i > 0; i--, c = c->next)
+			n += has_index(c, k);
+		if (!n)
+			return k;
+	}
+	return -1;
+}
+
+/* What a keeper says. */
+static void
+on_kept(struct conn *c)
+{
+	struct kept *k = c->end->resume.kept;
+	char line[LINE_LEN];
+	const char *s;
+	int r = line_read(c, line);
+
+	if (r > 0 && (s = word_is(line, "lost"))) {
+		if (k->lost)
+			return;		/* a try that came to nothing */
+		k->lost = reactor_now();
+		log_limited(N_SESSION, "%s: connection lost (%s), kept for "
+		    "%ld s", session_str(c), s, cfg.resume_for);
+		if (memory_full())
+			kept_evict(1);
+	} else if (r > 0 && word_is(line, "back")) {
+		log_limited(N_SESSION, "%s: resumed after %d.%d s",
+		    session_str(c), SPLIT_MS(k->lost ? reactor_now() - k->lost :
+		    0));
+		k->lost = 0;
+	} else if (r > 0 && word_is(line, "full"))
+		kept_evict(1);
+	else if (r != 0) {
+		s = r > 0 ? word_is(line, "end") : NULL;
+		log_limited(N_SESSION, "%s: ended after %d.%d s, %s",
+		    session_str(c), SPLIT_MS(reactor_now() - c->t.since),
+		    s ? s : "its keeper was killed");
+		memory.held[k->index] = 0;	/* or it was killed */
+		drop(c, "done");
+	}
+}
+
+/* The newest session of that token and key, or NULL. */
+static struct conn *
+kept_find(const char *token, const char *k)
+{
+	struct conn *c = live.head, *found = NULL;
+	int i;
+
+	for (i = live.n; i > 0; i--, c = c->next)
+		if (c->phase == KEPT && !strcmp(c->end->resume.kept->key, k) &&
+		    !mac_differs((void *)c->end->resume.kept->token,
+		    (const void *)token))
+			found = c;
+	return found;
+}
+
+/* c is to go on with a session.  0, or -1: it is refused. */
+static int
+session_resume(struct conn *c, const char *token, long seq, const char *k)
+{
+	static const char *const whys[] = { "the node does not know the "
+	    "session: it has ended, or the agent was restarted",
+	    "the session has a newer connection" };
+	unsigned char b[FRAME_HEAD + FRAME_TEXT];
+	struct conn *s = kept_find(token, k);
+	int late = s && seq <= s->end->resume.kept->seq;
+
+	if (line_send(c, "READY") == 0 && s && !late &&
+	    net_send_fds(s->io.fd, "", 1, &c->io.fd, 1) == 0) {
+		s->peer = c->peer;
+		s->end->resume.kept->seq = seq;
+		drop(c, "handed over");
+		return 0;
+	}
+	/* a keeper that takes nothing now may do so later */
+	log_limited(N_SESSION, "%s refused: %s", session_str(c), whys[late]);
+	send(c->io.fd, b, close_write(b, s && !late ? C_BUSY : C_GONE,
+	    whys[late]), MSG_NOSIGNAL);
+	linger(c);
+	return -1;
+}
+
 /* The answer to what c asked for, with n descriptors.  Those that are c's from
  * here are -1 in fds. */
 static void
@@ -3729,6 +4736,7 @@ dialled(struct conn *c, const struct dial *d, int *fds, int n)
 	int fd = *fds;
 
 	list_del(c);
+	srv = &servers[c->s.server];
 	if (!why && (!n || n < d->nfds))	/* we had no room for all */
 		why = "cannot open a connection: Too many open files";
 	if (!why && c->phase == DIALLING) {
@@ -3742,7 +4750,10 @@ dialled(struct conn *c, const struct dial *d, int *fds, int n)
 	}
 	fds[0] = -1;
 	if (c->phase == HELD) {
-		sshd_up(c, fd);
+		if (c->end->resume.kept)
+			session_keep(c, fd, &d->peer);
+		else
+			sshd_up(c, fd);
 		return;
 	}
 	if (n > 1) {
@@ -3750,18 +4761,14 @@ dialled(struct conn *c, const struct dial *d, int *fds, int n)
 		fds[1] = -1;
 	}
 	c->peer = d->peer;
+	if (*cfg.node && strcmp(cfg.node, d->q.node)) {
+		slot_lost(c, 1, "another server gave this machine its name");
+		return;
+	}
 	if (!*cfg.node)
 		memcpy(cfg.node, d->q.node, sizeof d->q.node);
 	enter(c, REGISTERING);
 	hello_answered(c, d->line, 1);
-}
-
-static void
-plain(char *s)
-{
-	for (; *s; s++)
-		if (*s < ' ' || *s > '~')
-			*s = '?';
 }
 
 static void
@@ -3839,11 +4846,11 @@ hello_answered(struct conn *c, const char *line, int r)
 	/* a lost mapping shows in 14 s */
 	net_keepalive(net_of(c), 8, 3, 2);
 	enter(c, IDLE);
-	*refusal = '\0';
-	if (parked == 1)
+	*srv->refusal = '\0';
+	if (srv->parked == 1)
 		log_limited(N_NODE, "%s parked at %s (%s%s)", cfg.node,
 		    server_str(), cfg.connect ? "by --connect" :
-		    proxy.kind ? "proxy " : "",
+		    srv->proxy.kind ? "proxy " : "",
 		    cfg.connect ? "" : peer_str(&c->peer));
 	agent_status();
 	on_idle(c);
@@ -3867,16 +4874,9 @@ on_registering(struct conn *c)
 static void
 serve_exec(struct conn *c, const char *k)
 {
-	static char v[4][PEER_LEN + NODE_LEN];	/* in our own environment */
-	int fd = c->io.fd, i;
+	int fd = c->io.fd;
 
-	snprintf(v[0], sizeof *v, "MSSH_NODE=%s", cfg.node);
-	snprintf(v[1], sizeof *v, "MSSH_CLIENT=%s", peer_str(&c->peer));
-	snprintf(v[2], sizeof *v, "MSSH_SESSION=%016llx",
-	    (unsigned long long)c->u.id);
-	snprintf(v[3], sizeof *v, "MSSH_CLIENT_KEY=%s", k);
-	for (i = 0; i < 4; i++)
-		putenv(v[i]);
+	exec_env(cfg.node, &c->peer, c->u.id, k);
 	if ((c->end->pid = proc_spawn(cfg.exec, fd, "READY\n")) < 0) {
 		session_fail(c, strerror(errno));
 		net_blocking(fd, 0);
@@ -3945,7 +4945,7 @@ call_refuse(struct conn *c, const char *option, const char *value,
 	    value);
 	line_send(c, "ERROR %s%s", why, key);
 	linger(c);
-	io_after(&retry, PAUSE);
+	io_after(&srv->retry, PAUSE);
 }
 
 /* A client is there: its connection becomes a session, and a new spare is
@@ -3954,17 +4954,21 @@ static void
 go(struct conn *c, const char *line)
 {
 	struct order q = { 0 };
-	char k[KEY_LEN + 1];
+	char k[KEY_LEN + 1], token[TOKEN_LEN + 1];
+	struct conn *old;
+	long seq = 0;
+	int frames = cfg.resume_for && resume_parse(line, token, &seq) > 0;
 
-	fails = 0;
-	slots[c->slot] = NULL;
+	srv->fails = 0;
+	srv->slots[c->slot] = NULL;
 	go_parse(line, &c->u.id, &c->peer, k);
 	c->t.since = reactor_now();
 	net_keepalive(net_of(c), 30, 10, net_probes);
 	enter(c, HELD);
 	if (*k)
 		log_limited(N_SESSION, "%s key %s", session_str(c), k);
-	if (held + live.n > cfg.sessions) {
+	if (!(frames && seq) && held + live.n > cfg.sessions &&
+	    !kept_evict(0)) {
 		call_refuse(c, "--sessions", "reached", "busy it has all the "
 		    "sessions that it may have, try later", "");
 		return;
@@ -3975,15 +4979,38 @@ go(struct conn *c, const char *line)
 		    "allow clients without a key", k);
 		return;
 	}
-	if (cfg.exec)
+	if (frames && seq) {
+		if (session_resume(c, token, seq, k) == 0)
+			fill(&srv->retry);
+		else			/* see call_refuse() */
+			io_after(&srv->retry, PAUSE);
+		return;
+	}
+	if (frames && (!(c->end->resume.kept = calloc(1,
+	    sizeof (struct kept))) ||
+	    (c->end->resume.kept->index = kept_index()) < 0))
+		session_fail(c, "no memory left");
+	else if (cfg.exec && !frames)
 		serve_exec(c, k);
 	else {
+		if ((q.keep = frames)) {
+			/* what began with a hello whose answer was lost */
+			if ((old = kept_find(token, k)))
+				shutdown(old->io.fd, SHUT_WR);
+			memcpy(c->end->resume.kept->token, token, sizeof token);
+			memcpy(c->end->resume.kept->key, k, sizeof k);
+			q.index = c->end->resume.kept->index;
+			memcpy(q.node, cfg.node, sizeof q.node);
+			snprintf(q.words, sizeof q.words, "from=%s id=%016llx "
+			    "key=%s", peer_str(&c->peer),
+			    (unsigned long long)c->u.id, k);
+		}
 		q.source = *k ? siphash(hash_key, k, strlen(k)) :
 		    siphash(hash_key, c->peer.ip, sizeof c->peer.ip);
 		q.source += !q.source;
 		dialler_ask(c, &q);
 	}
-	fill(&retry);
+	fill(&srv->retry);
 }
 
 /* A ping wants to know of sshd, too: the dialler looks. */
@@ -4001,6 +5028,28 @@ sshd_look(void)
 		sshd_tell(NULL, "the dialler takes no request");
 	else
 		looked = reactor_now();
+}
+
+/* The server stops, and says when to come back. */
+static void
+slot_stop(struct conn *c, const char *line)
+{
+	char w[12];
+	long ms = BACKOFF_MIN;
+
+	if (word_get(line, "in", w, sizeof w) > 0)
+		num_parse(w, STOP_MS, STOP_MAX, &ms);
+	log_limited(N_NODE, "%s stops, next try in %ld.%ld s", server_str(),
+	    ms / 1000, ms % 1000 / 100);
+	srv->slots[c->slot] = NULL;
+	if (reactor_now() - c->t.since >= HELD_MS)
+		srv->fails = 0;
+	drop(c, "the server stops");
+	if (srv->retry.heap < 0) {
+		srv->retry_at = reactor_now() + ms;
+		io_after(&srv->retry, (int)ms);
+	}
+	agent_status();
 }
 
 static void
@@ -4021,7 +5070,9 @@ on_idle(struct conn *c)
 		else if (word_get(line, "sshd", w, sizeof w) > 0)
 			sshd_look();
 	}
-	if (r < 0)
+	if (r > 0 && word_is(line, "STOP"))
+		slot_stop(c, line);
+	else if (r < 0)
 		slot_lost(c, 1, r == -2 ? "not a line of the protocol" :
 		    "the connection was closed");
 	else if (!io_expired(&c->io))
@@ -4040,15 +5091,18 @@ redial(void)
 {
 	int i;
 
-	say_log("redialling %s", server_str());
-	fails = retry_at = 0;
-	*refusal = '\0';
-	for (i = 0; i < cfg.spare; i++) {
-		if (slots[i])
-			drop(slots[i], "redial");
-		slots[i] = NULL;
+	for (srv = servers; srv < servers + nservers; srv++) {
+		say_log("redialling %s", server_str());
+		srv->fails = srv->retry_at = 0;
+		*srv->refusal = '\0';
+		for (i = 0; i < cfg.spare; i++) {
+			if (srv->slots[i])
+				drop(srv->slots[i], "redial");
+			srv->slots[i] = NULL;
+		}
+		io_after(&srv->retry, 0);
 	}
-	io_after(&retry, 0);
+	srv = servers;
 }
 
 /* A link or an address has changed.  Half a second later parked connections are
@@ -4068,13 +5122,16 @@ on_watch(struct io *io)
 		if (io->heap < 0)
 			io_after(io, 500);
 	}
-	for (i = 0; due && i < cfg.spare; i++)
-		if (slots[i] && slots[i]->phase == IDLE)
-			io_after(&slots[i]->io, 0);
-	if (due && !parked && hurried != retry_at) {
-		hurried = retry_at;
-		io_after(&retry, 0);
+	for (srv = servers; due && srv < servers + nservers; srv++) {
+		for (i = 0; i < cfg.spare; i++)
+			if (srv->slots[i] && srv->slots[i]->phase == IDLE)
+				io_after(&srv->slots[i]->io, 0);
+		if (!srv->parked && srv->hurried != srv->retry_at) {
+			srv->hurried = srv->retry_at;
+			io_after(&srv->retry, 0);
+		}
 	}
+	srv = servers;
 }
 
 static void
@@ -4089,6 +5146,7 @@ static int
 run_agent(void)
 {
 	char b[200];
+	int i;
 
 	if (!cfg.sessions)
 		cfg.sessions = AGENT_SESSIONS;
@@ -4098,18 +5156,27 @@ run_agent(void)
 		die(X_USAGE, "--ssh-host '%s' is not a HOST or an IPv6 address",
 		    escape(b, sizeof b, cfg.ssh_host, strlen(cfg.ssh_host)));
 	sys_random(&run, sizeof run);
-	if (io_add(&retry, -1, fill) < 0 ||
-	    io_add(&watch, net_watch(), on_watch) < 0)
+	for (srv = servers; srv < servers + nservers; srv++)
+		if (io_add(&srv->retry, -1, fill) < 0)
+			die(X_FAIL, "no memory:");
+	srv = servers;
+	if (io_add(&watch, net_watch(), on_watch) < 0)
 		die(X_FAIL, "no memory:");
 	reactor_signal(SIGHUP, redial);
 	reactor_signal(SIGCHLD, on_sigchld);
+	/* twice as many: those that are ended to make room end later */
+	memory.n = 2 * (cfg.sessions < MAX_KEPT ? cfg.sessions : MAX_KEPT);
+	if (!(memory.held = sys_shared(memory.n * sizeof *memory.held)))
+		die(X_FAIL, "no memory:");
+	memory.max = cfg.resume_memory * ((1 << 20) / CHUNK);
 	drop_privileges();
 	dialler_start();
 	confine(1, NULL);
 	status = agent_status;
 	sys_notify("READY=1");
 	on_housekeeping(&housekeeping);
-	io_after(&retry, 0);
+	for (i = 0; i < nservers; i++)
+		io_after(&servers[i].retry, 0);
 	if (reactor_run() < 0)
 		die(X_FAIL, "the event loop failed:");
 	drop_all(&live, "the agent stopped");
@@ -4137,15 +5204,32 @@ static struct {
 	size_t n, sent;
 	int held;		/* the proof has to go first */
 	int end;		/* ssh has said all */
+	int framed;		/* the first frame was sent */
 } early;
 
+static struct resumable session;	/* --resume */
+static char session_token[TOKEN_LEN + 1];
+static long session_seq;	/* of its connections */
+static int session_begun;	/* it was attached */
+static int is_racing;		/* other servers are dialled as well */
+
+/* The first frame tells the node what has come, if nothing else. */
 static void
 early_send(void)
 {
-	ssize_t r = early.held || early.sent == early.n ? 0 : send(dial.fd,
-	    early.b + early.sent, early.n - early.sent, MSG_NOSIGNAL);
+	unsigned char b[FRAME_HEAD + COPY_LEN];
+	size_t head = cfg.resume ? FRAME_HEAD : 0, n = early.n - early.sent;
+	ssize_t r;
 
+	if (early.held || is_racing || (!n && (!head || early.framed)))
+		return;
+	frame_write(b, &(struct frame){ F_DATA, n, session.received });
+	memcpy(b + head, early.b + early.sent, n);
+	r = send(dial.fd, b, head + n, MSG_NOSIGNAL) - head;
 	early.sent += r > 0 ? r : 0;	/* or the answer says why not */
+	early.framed = 1;
+	if (head && r != (ssize_t)n)
+		shutdown(dial.fd, SHUT_RDWR);
 }
 
 static void
@@ -4167,7 +5251,7 @@ wait_show(const char *what, int ms)
 	int64_t s = began ? (reactor_clock() - began) / 1000 : 0;
 	char b[URL_LEN + 60];
 
-	if (!cfg.wait || !isatty(2))
+	if (!cfg.wait || session_begun || !isatty(2))
 		return ms;
 	if (!began) {
 		began = reactor_clock();
@@ -4188,7 +5272,8 @@ wait_show(const char *what, int ms)
 static void
 client_wait(int ms)
 {
-	int full = early.held || early.end || early.n == sizeof early.b;
+	int full = early.held || early.end || early.n == sizeof early.b ||
+	    session_begun;
 	struct pollfd f[3] = { { dial.fd, POLLIN, 0 },
 	    { cfg.fdpass || full ? -1 : 0, POLLIN, 0 }, { 1, 0, 0 } };
 	ssize_t r;
@@ -4217,18 +5302,25 @@ client_greet(void)
 	static struct proof proof;
 	char key[KEY_LEN + B64_LEN + 20], b[LINE_LEN], line[LINE_LEN];
 	int64_t now = reactor_clock(), left = wait_until - now + 999;
-	int64_t until = now + CLIENT_MAX + cfg.wait * 1000;
+	int64_t until = now + (session_begun ? ANSWER_MAX : CLIENT_MAX +
+	    cfg.wait * 1000);
+	char resume[RESUME_LEN] = "", w[2];
 	int r;
 
-	is_early = cfg.fdpass && !cfg.wait && (*mine.name || !dial.left);
+	is_early = cfg.fdpass && !cfg.wait && !is_racing &&
+	    (*mine.name || !dial.left);
 	hello_key(&proof, asks_as, key);
 	early.held = *key != 0;
-	early.sent = 0;
+	early.sent = early.framed = 0;
+	if (cfg.resume)
+		snprintf(resume, sizeof resume, " resume=%s seq=%ld",
+		    session_token, session_seq);
 	step_begin(AT_HELLO, server_str());
-	dial.meanwhile = asks_as == R_CLIENT ? client_wait : NULL;
-	snprintf(b, sizeof b, "MSSH/2 %s %s wait=%ld%s%s\n",
+	dial.meanwhile = asks_as == R_CLIENT && !is_racing ? client_wait : NULL;
+	snprintf(b, sizeof b, "MSSH/2 %s %s wait=%ld%s%s%s\n",
 	    role_names[asks_as], cfg.about, left > 0 ? (long)(left / 1000) : 0,
-	    is_early ? " early=1" : cfg.fdpass ? " late=1" : "", key);
+	    is_early ? " early=1" : cfg.fdpass || is_racing ? " late=1" : "",
+	    resume, key);
 	for (;;) {
 		if (transmit(b, strlen(b)) < 0)
 			return -1;
@@ -4240,13 +5332,140 @@ client_greet(void)
 		    (int)(until - reactor_clock());
 		if (receive(A_LINE, line) < 0)
 			return -1;
-		if ((r = reply_judge(line, early.held ? &proof : NULL, b)) != 2)
+		r = reply_judge(line, early.held ? &proof : NULL, b);
+		dial.unframed = cfg.resume && (begins(line,
+		    "ERROR unsupported") || (r == 1 &&
+		    word_get(line, "frames", w, sizeof w) < 0));
+		if (r == 1 && dial.unframed)
+			return fail(X_PROTOCOL, "the server %s does not resume "
+			    "sessions", server_str());
+		if (r != 2)
 			return r == 1 ? 0 : -1;
 		early.held = 0;
 	}
 }
 
-/* Dials until the server has answered, or --wait is over. */
+static const struct dial no_child = { .code = X_FAIL, .fd = -1, .net = -1,
+    .why = "there is no process to dial with" };
+
+/* Is what this dial found nearer to a session than what that one found? */
+static int
+dial_better(const struct dial *d, const struct dial *than)
+{
+	return d->unframed || !than->code ? 1 : d->failed_at !=
+	    than->failed_at ?
+	    d->failed_at > than->failed_at :
+	    than->code == X_OFFLINE && d->code != X_OFFLINE;
+}
+
+/* In a child: dials one server and passes on what comes of it. */
+static void
+server_race(int i, int sock)
+{
+	srv = &servers[i];
+	dialler.fd = sock;
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	report(dial_server(client_greet) == 0);
+	_exit(0);
+}
+
+/* What came of dialling server i: if it is the best so far, *best is it.  1: it
+ * is a connection. */
+static int
+race_take(int i, int sock, struct dial *best)
+{
+	struct dial d = no_child;
+	int fds[NET_FDS], n = 0, won;
+
+	if (net_recv_fds(sock, &d, sizeof d, fds, &n) != (ssize_t)sizeof d)
+		d = no_child;
+	won = d.nfds && n == d.nfds;
+	if (!won && !dial_better(&d, best))
+		return 0;
+	*best = d;
+	srv = &servers[i];
+	best->fd = won ? fds[0] : -1;
+	best->net = won ? fds[n - 1] : -1;
+	return won;
+}
+
+/* Dials the servers in their order, each RACE_EVERY after the one before, or
+ * when that has failed.  The first that says OK has it; it has not called the
+ * node yet, nor have the others.  As dial_server(). */
+static int
+servers_dial(void)
+{
+	struct pollfd p[MAX_SERVERS + 1];
+	struct dial best = { .fd = -1, .net = -1 };
+	int pid[MAX_SERVERS], pair[2], begun = 0, left = 0, i, n;
+	int won = 0, next = 1, over = 0;
+
+	if (nservers == 1)
+		return dial_server(client_greet);
+	is_racing = 1;
+	while (!won && !over && (left || begun < nservers)) {
+		if (next && begun < nservers) {
+			if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) {
+				best = no_child;
+				break;
+			}
+			if ((pid[begun] = fork()) == 0)
+				server_race(begun, pair[1]);
+			close(pair[1]);
+			p[begun++] = (struct pollfd){ pair[0], POLLIN, 0 };
+			left++;
+		}
+		p[begun] = (struct pollfd){ 1, 0, 0 };
+		n = poll(p, begun + 1, wait_show(cfg.node, begun < nservers ?
+		    RACE_EVERY : DIAL_MAX * 1000));
+		over = interrupted || (n > 0 && p[begun].revents);
+		next = n == 0;
+		for (i = 0; n > 0 && !won && i < begun; i++) {
+			if (!p[i].revents)
+				continue;
+			won = race_take(i, p[i].fd, &best);
+			close(p[i].fd);
+			p[i].fd = -1;
+			left--;
+			next = 1;
+		}
+	}
+	for (i = 0; i < begun; i++) {
+		close(p[i].fd);
+		if (pid[i] < 0)		/* that would be everybody */
+			continue;
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
+	if (over && !interrupted)
+		exit(0);		/* nobody reads what we would write */
+	is_racing = 0;
+	dial = best;
+	dial.talk = dial.leash = -1;
+	return won ? 0 : -1;
+}
+
+/* Says why there is no connection: an error, or (go_on) a message.  Returns the
+ * exit code. */
+static int
+dial_told(int go_on)
+{
+	int lost = (dial.code == X_UNREACHABLE || dial.code == X_TIMEOUT) &&
+	    dial.failed_at < AT_HELLO;		/* on the way to it */
+	int code = lost ? X_UNREACHABLE : dial.code;
+	const char *far = lost && (!srv->proxy.kind ||
+	    dial.failed_at > AT_PROXY) ? "cannot reach the server " : "";
+	const char *who = *far || nservers > 1 ? server_str() : "";
+
+	if (!go_on)
+		die(code, "%s%s%s%s", far, who, *who ? ": " : "", dial.why);
+	say_log("%s%s%s%s", far, who, *who ? ": " : "", dial.why);
+	return code;
+}
+
+/* Dials until a server has answered, or --wait is over. */
 static void
 client_dial(void)
 {
@@ -4255,7 +5474,11 @@ client_dial(void)
 	uint32_t r;
 
 	wait_until = reactor_clock() + cfg.wait * 1000;
-	while (dial_server(client_greet) < 0) {
+	while (servers_dial() < 0) {
+		if (dial.unframed) {	/* then it is like any other */
+			cfg.resume = 0;
+			continue;
+		}
 		sys_random(&r, sizeof r);
 		pause = ms / 2 + r % ms;
 		lost = dial.code == X_UNREACHABLE || dial.code == X_TIMEOUT;
@@ -4269,11 +5492,7 @@ client_dial(void)
 			ms = ms < BACKOFF_NET ? 2 * ms : ms;
 			continue;
 		}
-		lost &= dial.failed_at < AT_HELLO;	/* on the way to it */
-		if (lost && (!proxy.kind || dial.failed_at > AT_PROXY))
-			die(X_UNREACHABLE, "cannot reach the server %s: %s",
-			    server_str(), dial.why);
-		die(lost ? X_UNREACHABLE : dial.code, "%s", dial.why);
+		dial_told(0);
 	}
 }
 
@@ -4329,12 +5548,157 @@ client_relay(void)
 	return why ? why : cut;
 }
 
+/* A person sees what happens, also where ssh has made the terminal raw. */
+static void
+terminal_say(const char *fmt, ...)
+{
+	char b[300] = "\r\nmssh: ";
+	va_list ap;
+
+	if (!isatty(2))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(b + 8, sizeof b - 10, fmt, ap);
+	va_end(ap);
+	strcat(b, "\r\n");
+	(void)!write(2, b, strlen(b));
+}
+
+/* The session's connection: dial keeps what belongs to it. */
+static void
+session_attach(int synced)
+{
+	int fd = dial.fd;
+
+	if (dial.net == fd)
+		dial.net = -1;
+	dial.fd = -1;
+	resumable_attach(&session, fd, synced);
+}
+
+/* A link or an address has changed: is the connection alive? */
+static void
+session_watch(struct resumable *r)
+{
+	int64_t now = reactor_clock();
+	char b[4096];
+
+	while (recv(r->also, b, sizeof b, 0) > 0)
+		;
+	r->ping_at = now;
+	if (!r->blocked && r->due > now + CALL_ACK)
+		r->due = now + CALL_ACK;
+}
+
+/* Dials until the session goes on, or is over. */
+static void
+session_redial(struct resumable *r, enum event e, const char *why)
+{
+	struct pollfd p[2] = { { r->out, 0, 0 }, { r->also, POLLIN, 0 } };
+	uint32_t pause;
+	int64_t left;
+
+	if (e == E_BACK)
+		terminal_say("connection to %s is back", cfg.node);
+	if (e != E_LOST)
+		return;
+	if (r->synced)
+		terminal_say("connection to %s lost (%s), reconnecting; ~. "
+		    "ends ssh", cfg.node, why);
+	pause = !r->synced || reactor_clock() - r->since < ALIVE_EVERY;
+	for (;; pause = 1) {
+		dial_close();
+		left = r->lost_at + r->keep_ms - reactor_clock();
+		if (left <= 0 || interrupted)
+			return;
+		if (pause) {
+			sys_random(&pause, sizeof pause);
+			pause = 200 + pause % 1800;
+			poll(p, 2, pause < left ? (int)pause : (int)left);
+		}
+		if (p[0].revents) {
+			resumable_left(r);
+			return;
+		}
+		if (p[1].revents)
+			session_watch(r);
+		/* no frame came: the node may know nothing of it */
+		session_seq += r->heard;
+		r->log.sent = r->heard ? r->log.sent : 0;
+		r->end_sent &= r->heard;
+		if (servers_dial() == 0) {
+			session_attach(!r->heard);
+			return;
+		}
+		if (dial.code == X_DENIED && nservers == 1) {
+			resumable_end(r, 0, C_DENIED, "%s", dial.why);
+			return;
+		}
+	}
+}
+
+static void
+on_end(int sig)
+{
+	interrupted = sig;
+}
+
+/* Frames between ssh and the node, until the session is over. */
+static void
+session_run(void)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	struct resumable *r = &session;
+	struct io in = { .fd = 0 }, out = { .fd = 1 };
+	struct stat st;
+	unsigned char *at;
+	size_t i;
+
+	proc_stdio(&in, &out);
+	/* who reads it may wait for its end, when ssh -f has gone already */
+	if (fstat(2, &st) == 0 && (S_ISFIFO(st.st_mode) ||
+	    S_ISSOCK(st.st_mode)))
+		proc_null(2);
+	for (i = 0; i < LEN(ends); i++)
+		if (signal(ends[i], on_end) == SIG_IGN)
+			signal(ends[i], SIG_IGN);
+	resumable_init(r, 0, 1);
+	r->also = net_watch();
+	r->on_also = session_watch;
+	r->on_event = session_redial;
+	r->keep_ms = cfg.resume_for * 1000;
+	if (early.n && backlog_room(&r->log, &at) < early.n)
+		die(X_FAIL, "no memory:");
+	if (early.n)
+		memcpy(at, early.b, early.n);
+	r->log.tail = early.n;
+	r->log.sent = early.sent;
+	r->in_end = early.end;
+	early.n = early.sent = early.end = 0;
+	session_begun = 1;
+	session_attach(1);
+	resumable_run(r);
+	if (interrupted)
+		exit(128 + interrupted);
+	if (r->code == C_OK || r->ssh_gone || r->out_end)
+		exit(0);
+	die(r->code == C_MAX ? X_LOST : code_exits[r->code], "the session with "
+	    "%s is over: %s", cfg.node, r->why);
+}
+
 static int
 run_proxy(void)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof ss;
+	uint64_t id[2];
 	const char *why;
+
+	if (cfg.fdpass || !cfg.resume_for)
+		cfg.resume = 0;
+	sys_random(id, sizeof id);
+	snprintf(session_token, sizeof session_token, "%016llx%016llx",
+	    (unsigned long long)id[0], (unsigned long long)id[1]);
 
 	/* some programs give us a pipe all the same: then we stay */
 	if (cfg.fdpass && (getsockname(1, (struct sockaddr *)&ss, &len) < 0 ||
@@ -4345,6 +5709,8 @@ run_proxy(void)
 	if (early.end && !early.n)
 		die(X_USAGE, "standard input is empty, but an SSH client "
 		    "speaks first (see mssh ping)");
+	if (cfg.resume)
+		session_run();
 	if (!cfg.fdpass && (why = client_relay()))
 		die(X_FAIL, "connection to %s lost: %s", cfg.node, why);
 	if (!cfg.fdpass)
@@ -4403,7 +5769,7 @@ prompt(const char *question, char b[URL_LEN])
 static int
 run_config(void)
 {
-	char srv[URL_LEN], b[URL_LEN], *path = conf_home("config"), *p;
+	char where[URL_LEN], b[URL_LEN], *path = conf_home("config"), *p;
 	struct url u;
 	FILE *f;
 
@@ -4415,8 +5781,9 @@ run_config(void)
 			die(X_FAIL, "nothing was written");
 	}
 	do
-		prompt("Server (HOST, HOST:PORT or https://HOST/PATH): ", srv);
-	while (url_parse(srv, &u) < 0);
+		prompt("Server (HOST, HOST:PORT or https://HOST/PATH): ",
+		    where);
+	while (url_parse(where, &u) < 0);
 	prompt("Identity file for ssh (empty: ssh's own choice): ", b);
 	umask(077);
 	for (p = path; (p = strchr(p + 1, '/')); *p = '/') {
@@ -4425,7 +5792,7 @@ run_config(void)
 			die(X_FAIL, "cannot make %s:", path);
 	}
 	if (!(f = fopen(path, "w")) || fprintf(f, "# see mssh.conf(5)\n"
-	    "server %s\n%s%s%s", srv, *b ? "identity " : "", b,
+	    "server %s\n%s%s%s", where, *b ? "identity " : "", b,
 	    *b ? "\n" : "") < 0 || fclose(f) != 0)
 		die(X_FAIL, "cannot write %s:", path);
 	fprintf(stdout, "Wrote %s\n", path);
@@ -4481,10 +5848,10 @@ line_next(char line[LINE_LEN], const char *first, const char *other)
 }
 
 static const char columns[][9] = { "name", "state", "since", "address",
-    "version", "parked", "sessions", "waiting" };
+    "version", "parked", "sessions", "waiting", "server" };
 
 static char **rows;		/* "name=web-1 state=online ..." */
-static int nrows;
+static int nrows, rows_max;
 
 static int
 row_cmp(const void *a, const void *b)
@@ -4524,17 +5891,29 @@ row_json(const char *row)
 	printf("}\n");
 }
 
+/* Has another server the node of row k, too? */
+static int
+same_name(int k)
+{
+	char b[NODE_LEN + 1];
+
+	memcpy(b, cell(rows[k - 1], 0, 0), sizeof b);
+	return !strcmp(b, cell(rows[k], 0, 0));
+}
+
 /* For people in columns, below their titles; for programs with tabs. */
 static void
 rows_print(void)
 {
 	int people = isatty(1) && !cfg.names, wide[LEN(columns)] = { 0 };
-	int last = cfg.names ? 0 : LEN(columns) - 1, pass, k, i, n;
+	int last = cfg.names ? 0 : LEN(columns) - 1 - (nservers == 1);
+	int pass, k, i, n;
 	const char *s;
 
 	for (pass = !people; pass < 2; pass++)
 		for (k = -people; k < nrows; k++)
-			for (i = 0; i <= last; i++) {
+			for (i = cfg.names && k > 0 && same_name(k); i <= last;
+			    i++) {
 				s = cell(k < 0 ? NULL : rows[k], i, people);
 				if (people && (n = strlen(s)) > wide[i])
 					wide[i] = n;
@@ -4554,15 +5933,13 @@ talk_begin(const char *who, const char *name)
 	step_begin(AT_TALK, b);
 }
 
-static int
-run_list(void)
+/* The rows of one server. */
+static void
+rows_read(void)
 {
-	char line[LINE_LEN], id[LINE_LEN], *p, **more;
+	char line[LINE_LEN], id[LINE_LEN], **more;
 	const char *s;
-	int i, room = 0;
 
-	asks_as = R_LIST;
-	client_dial();
 	talk_begin("the server", server_str());
 	for (;; nrows++) {
 		line_next(line, "NODE", "END");
@@ -4572,13 +5949,32 @@ run_list(void)
 		if (strlen(id) > NODE_LEN || node_parse(id, id, 0))
 			die(X_PROTOCOL, "the server %s lists what is not a "
 			    "node: %s", server_str(), id);
-		if (nrows == room) {
-			room = 2 * room + 64;
-			if (!(more = realloc(rows, room * sizeof *rows)))
+		if (nrows == rows_max) {
+			rows_max = 2 * rows_max + 64;
+			if (!(more = realloc(rows, rows_max * sizeof *rows)))
 				die(X_FAIL, "no memory:");
 			rows = more;
 		}
-		rows[nrows] = text("name=%s%s", id, s);
+		rows[nrows] = nservers == 1 ? text("name=%s%s", id, s) :
+		    text("name=%s server=%s%s", id, server_str(), s);
+	}
+}
+
+static int
+run_list(void)
+{
+	char *p;
+	int i, good = 0, code = 0;
+
+	asks_as = R_LIST;
+	for (i = 0; i < nservers; i++) {
+		srv = &servers[i];
+		if (dial_server(client_greet) == 0) {
+			rows_read();
+			dial_close();
+			good = 1;
+		} else
+			code = dial_told(i < nservers - 1 || good);
 	}
 	if (rows)
 		qsort(rows, nrows, sizeof *rows, row_cmp);
@@ -4595,7 +5991,7 @@ run_list(void)
 		if (i == nrows)
 			die(X_OFFLINE, "the server knows no node %s", p);
 	}
-	return 0;
+	return code;
 }
 
 #define US(us) (long long)(us) / 1000, (int)((us) % 1000)
@@ -4648,9 +6044,10 @@ run_ping(void)
 	if (!(hop[0] = calloc(n, 2 * sizeof *hop[0])))
 		die(X_FAIL, "no memory:");
 	hop[1] = hop[0] + n;
-	if (!cfg.json && (proxy.kind || cfg.connect || url.scheme != S_TCP))
+	if (!cfg.json && (srv->proxy.kind || cfg.connect ||
+	    srv->url.scheme != S_TCP))
 		printf("%s: the time to the server includes %s%s%s\n", cfg.node,
-		    proxy.kind ? "the proxy and " : "", cfg.connect ?
+		    srv->proxy.kind ? "the proxy and " : "", cfg.connect ?
 		    "--connect to " : "", server_str());
 	for (i = 0; i < n; i++) {
 		if (i)
@@ -4775,6 +6172,14 @@ static const struct option {
 	    NUM(count, 1, 1000000) },
 	{ "no-sshd\tdo not look at the node's sshd", PING, FLAG(no_sshd) },
 	{ "fdpass\tgive ssh the socket (ProxyUseFdpass)", PROXY, FLAG(fdpass) },
+	{ "resume\tkeep the session when its connection is lost", PROXY,
+	    FLAG(resume) },
+	{ "no-resume\tthe session ends with its connection", SSH,
+	    FLAG(no_resume) },
+	{ "resume-for SECONDS\tso long (600); 0: not at all", AGENT | PROXY |
+	    SSH, STR(keep), "MSSH_RESUME_FOR", K_RESUME_FOR },
+	{ "resume-memory MIB\tfor what is not acknowledged (64)", AGENT,
+	    NUM(resume_memory, 1, 65536) },
 	{ "identity FILE\tssh's -i", SSH, STR(identity), NULL, K_IDENTITY },
 	{ "patience SECONDS\tuntil a session's silent network is gone (120)",
 	    SERVER | AGENT, NUM(patience, 10, 1200) },
@@ -4810,22 +6215,22 @@ run_ssh(void)
 	const struct option *o;
 	const char *v, *me = !strchr(self, '/') ? "mssh" : *self == '/' ? self :
 	    text("%s/%s", getcwd(q, sizeof q) ? q : ".", self);
-	int i;
+	int i, resume = !cfg.no_resume && cfg.resume_for;
 
 	if (!(a = argv = calloc(nargs + 24, sizeof *argv)))
 		die(X_FAIL, "no memory:");
 	if (shell_quote(me, q, sizeof q) < 0)
 		die(X_USAGE, "the path of this program is too long");
-	host_name(cfg.node, &url, cfg.connect, name);
+	host_name(cfg.node, &srv->url, cfg.connect, name);
 	if (!cfg.connect)
 		cfg.connect = "none";	/* a file may say something else */
 	for (o = options; o->name; o++)
 		if (o->env && (v = STRING(o)) && setenv(o->env, v, 1) < 0)
 			die(X_FAIL, "no memory:");
 	*a++ = "ssh";
-	*a++ = text("-oProxyCommand=%s proxy --fdpass --wait %ld -- %s", q,
-	    cfg.wait, cfg.node);
-	*a++ = "-oProxyUseFdpass=yes";
+	*a++ = text("-oProxyCommand=%s proxy --%s --wait %ld -- %s", q,
+	    resume ? "resume" : "fdpass", cfg.wait, cfg.node);
+	*a++ = resume ? "-oProxyUseFdpass=no" : "-oProxyUseFdpass=yes";
 	/* in quotes: ssh before 8.7 would split it at a '=' */
 	*a++ = text("-oHostName=\"%s\"", name);
 	if (cfg.identity) {
@@ -4838,7 +6243,9 @@ run_ssh(void)
 	 * options of the person, whose word counts first */
 	*a++ = text("-oConnectTimeout=%ld", CLIENT_MAX / 1000 + cfg.wait);
 	/* reverse proxies cut what is silent for a minute, as a rule */
-	if (url.scheme != S_TCP && url.scheme != S_UNIX)
+	if (resume)		/* what is unanswered must not end it */
+		*a++ = "-oServerAliveCountMax=1000000";
+	if (srv->url.scheme != S_TCP && srv->url.scheme != S_UNIX)
 		*a++ = text("-oServerAliveInterval=%d", PING_EVERY / 1000);
 	*a++ = "--";
 	*a++ = (char *)word;
@@ -4859,19 +6266,39 @@ static struct {
 	const char *path;
 	int in_stanza, hit;		/* hit: what stands here is for us */
 	char *early[K_NODE];		/* set before any stanza */
+	char *servers;			/* set in this part: more may follow */
 } conf;
+
+/* The servers that s names, with blanks between them, go to to, unless that is
+ * NULL.  How many, or -1: *bad is not one. */
+static int
+servers_parse(const char *s, struct server *to)
+{
+	char w[URL_LEN];
+	struct url u;
+	int n, r;
+
+	for (n = 0; (r = word_next(&s, w, sizeof w)) != 0; n++) {
+		if (r < 0)
+			return -1;
+		if (n == MAX_SERVERS)
+			die(X_USAGE, "at most %d servers", MAX_SERVERS);
+		if (url_parse(w, to ? &to[n].url : &u) < 0)
+			return -1;
+	}
+	return n ? n : -1;
+}
 
 static const char *
 conf_line(char *line)
 {
 	const char *why = NULL, *home = getenv("HOME");
 	const struct option *o = options;
-	struct url u;
 	struct stat st;
 	char *arg = line, *p;
 	int k = conf_parse(line, &arg, &why), tilde;
 
-	if (k == K_SERVER && url_parse(arg, &u) < 0)
+	if (k == K_SERVER && servers_parse(arg, NULL) < 0)
 		return "server needs " URL_FORMS;
 	if (k == K_PROXY && strchr(arg, '@') &&
 	    (stat(conf.path, &st) < 0 || st.st_mode & 7))
@@ -4879,6 +6306,7 @@ conf_line(char *line)
 		    "this file";
 	if (k == K_NODE) {
 		conf.in_stanza = 1;
+		conf.servers = NULL;
 		for (p = arg; *(p += strcspn(p, " \t")); *p = ',')
 			;
 		conf.hit = glob_list(arg, cfg.node, 0);
@@ -4887,6 +6315,12 @@ conf_line(char *line)
 		return why;
 	while ((int)o->keyword != k)
 		o++;
+	if (k == K_SERVER && STRING(o) && STRING(o) == conf.servers) {
+		STRING(o) = conf.servers = text("%s %s", conf.servers, arg);
+		if (!conf.in_stanza)
+			conf.early[k] = conf.servers;
+		return NULL;
+	}
 	if (STRING(o) != (conf.in_stanza ? conf.early[k] : NULL))
 		return NULL;
 	tilde = (o->kind == V_PATH || o->kind == V_FILE) && home &&
@@ -4895,6 +6329,8 @@ conf_line(char *line)
 	free(conf.early[k]);
 	conf.early[k] = conf.in_stanza ? NULL : p;
 	STRING(o) = p;
+	if (k == K_SERVER)
+		conf.servers = p;
 	return NULL;
 }
 
@@ -4913,6 +6349,9 @@ conf_read(const char *path, int must)
 		die(X_USAGE, "%s", why);
 }
 
+static const char proxy_vars[][12] = { "MSSH_PROXY", "https_proxy",
+    "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY" };
+
 /* Where the environment says so, as for curl(1).  HTTP_PROXY is not among the
  * variables, since a web server sets that from what a client says.  A proxy
  * that was asked for of us is used, or is an error.  The variables that were
@@ -4921,45 +6360,33 @@ conf_read(const char *path, int must)
 static void
 proxy_load(void)
 {
-	static const char vars[][12] = { "MSSH_PROXY", "https_proxy",
-	    "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY" };
-	int bits = url.scheme == S_TCP ? 0x30 :		/* which of vars */
-	    url.scheme == S_HTTP ? 0x38 : 0x36;		/* may count */
+	int bits = srv->url.scheme == S_TCP ? 0x30 :	/* which of them */
+	    srv->url.scheme == S_HTTP ? 0x38 : 0x36;		/* may count */
 	const char *asked = cfg.proxy, *no = getenv("no_proxy"), *v;
-	const char *why = NULL, *name = "--proxy";
+	const char *why = NULL, *name = "--proxy", *use = asked;
 	size_t i;
 
 	if (!no || !*no)
 		no = getenv("NO_PROXY");
-	if (asked == getenv(vars[0]))
-		name = vars[0];
-	if (cfg.connect || url.scheme == S_UNIX ||
-	    (!asked && no && no_proxy_has(no, url.host)))
-		cfg.proxy = "none";
-	for (i = 0; i < LEN(vars); i++) {
-		if (!(v = getenv(vars[i])) || !*v)
-			continue;
-		if (!cfg.proxy && bits >> i & 1) {
-			cfg.proxy = v;
-			name = vars[i];
-		}
-		/* what --exec runs may be somebody else's shell */
-		if (cfg.exec && strchr(v, '@'))
-			unsetenv(vars[i]);	/* a password, maybe */
-	}
-	if (!cfg.proxy)
-		cfg.proxy = "none";
-	if (strcmp(cfg.proxy, "none") &&
-	    proxy_parse(cfg.proxy, &proxy, &why) == 0)
-		why = proxy.kind >= PX_SOCKS4 &&
-		    url.port[strspn(url.port, DIGITS)] ?
+	if (asked == getenv(proxy_vars[0]))
+		name = proxy_vars[0];
+	if (cfg.connect || srv->url.scheme == S_UNIX ||
+	    (!asked && no && no_proxy_has(no, srv->url.host)))
+		use = "none";
+	for (i = 0; !use && i < LEN(proxy_vars); i++)
+		if (bits >> i & 1 && (v = getenv(proxy_vars[i])) && *v)
+			use = getenv(name = proxy_vars[i]);
+	if (!use || !strcmp(use, "none"))
+		return;
+	if (proxy_parse(use, &srv->proxy, &why) == 0)
+		why = srv->proxy.kind >= PX_SOCKS4 &&
+		    srv->url.port[strspn(srv->url.port, DIGITS)] ?
 		    "a SOCKS proxy needs a number as the server's port" : NULL;
 	if (why && asked)
 		die(X_USAGE, "%s: %s (or none)", name, why);
 	if (why) {
 		say_log("%s: %s; it is not used", name, why);
-		cfg.proxy = "none";
-		memset(&proxy, 0, sizeof proxy);
+		memset(&srv->proxy, 0, sizeof srv->proxy);
 	}
 }
 
@@ -4972,6 +6399,7 @@ transport_load(void)
 {
 	const struct option *o;
 	const char *only = getenv("MSSH_CONFIG"), *v;
+	size_t i;
 
 	/* a proxy that is asked for here is stronger than a command there */
 	if (cfg.proxy && !cfg.connect)
@@ -4988,23 +6416,33 @@ transport_load(void)
 		    access(STRING(o), R_OK) < 0)
 			die(X_USAGE, "--%.*s %s:", (int)strcspn(o->name, " "),
 			    o->name, STRING(o));
+	if (cfg.keep && num_parse(cfg.keep, 0, 2000000, &cfg.resume_for) < 0)
+		die(X_USAGE, "--resume-for needs a number from 0 to 2000000, "
+		    "not '%s'", shown(cfg.keep));
 	if (!cfg.server)
 		die(X_USAGE, "no server is known: use --server HOST[:PORT], "
 		    "MSSH_SERVER, or run 'mssh config init'");
-	if (url_parse(cfg.server, &url) < 0)
+	if ((nservers = servers_parse(cfg.server, servers)) < 0)
 		die(X_USAGE, "the server '%s' is not " URL_FORMS " (ports: 1 "
 		    "to 65535)", shown(cfg.server));
 	if (cfg.connect && !strcmp(cfg.connect, "none"))
 		cfg.connect = NULL;
-	if (url.scheme == S_UNIX && cfg.connect)
-		die(X_USAGE, "--connect cannot reach a Unix socket");
-	if (cfg.connect && command_expand(cfg.connect, url.host, url.port,
-	    (char[4000]){ 0 }, 4000) < 0)
-		die(X_USAGE, "--connect knows %%h, %%p and %%%% only, and at "
-		    "most 4000 characters");
 	if (cfg.certkey && !cfg.cert)
 		die(X_USAGE, "--certkey needs --cert");
-	proxy_load();
+	for (srv = servers; srv < servers + nservers; srv++) {
+		if (srv->url.scheme == S_UNIX && cfg.connect)
+			die(X_USAGE, "--connect cannot reach a Unix socket");
+		if (cfg.connect && command_expand(cfg.connect, srv->url.host,
+		    srv->url.port, (char[4000]){ 0 }, 4000) < 0)
+			die(X_USAGE, "--connect knows %%h, %%p and %%%% only, "
+			    "and at most 4000 characters");
+		proxy_load();
+	}
+	srv = servers;
+	/* what --exec runs may be somebody else's shell */
+	for (i = 0; cfg.exec && i < LEN(proxy_vars); i++)
+		if ((v = getenv(proxy_vars[i])) && strchr(v, '@'))
+			unsetenv(proxy_vars[i]);	/* a password, maybe */
 }
 
 static const char *
@@ -5121,7 +6559,9 @@ option_set(const struct option *o, char *v)
 		if ((sep = strstr(v, "://")) && sep + 3 < at)
 			v = sep + 3;
 		memset(v, 'x', at - v);
-	} else
+	} else if (o->keyword == K_SERVER && STRING(o))
+		STRING(o) = text("%s %s", STRING(o), v);
+	else
 		STRING(o) = v;
 }
 

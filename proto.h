@@ -4,7 +4,7 @@
  * unauthenticated peer can send is parsed here, so one include is one fuzz
  * target.  In this order:
  *
- *	wire		lines, words, numbers, ids, hello and replies
+ *	wire		lines, words, numbers, ids, hello and replies, frames
  *	keys		SHA-256, HMAC, SipHash, secrets and proofs
  *	addresses	networks, peers, HOST:PORT
  *	HTTP		heads, requests, answers, PROXY headers
@@ -48,6 +48,10 @@ enum {
 	B64_LEN = 43,		/* that in base64url */
 	KEY_LEN = 32,		/* longest name of a key */
 	KEYS_LEN = 1024,	/* longest line of a keys file */
+	TOKEN_LEN = 32,		/* hex digits: of a session that survives */
+	RESUME_LEN = TOKEN_LEN + 30,	/* " resume=TOKEN seq=N" and NUL */
+	FRAME_HEAD = 12,	/* bytes of a frame in front of its payload */
+	FRAME_TEXT = 300,	/* longest payload of F_CLOSE */
 	/* sizes of strings that are written here, with their NUL */
 	PEER_LEN = INET6_ADDRSTRLEN + 10,
 	URL_LEN = HOST_LEN + PATH_LEN + 50,
@@ -67,24 +71,25 @@ enum {
 /* Why something was refused; the name is the word on the wire. */
 enum code {
 	C_OK, C_SYNTAX, C_DENIED, C_OFFLINE, C_BUSY, C_EXISTS,
-	C_UNREACHABLE, C_TIMEOUT, C_LIMIT, C_MAX
+	C_UNREACHABLE, C_TIMEOUT, C_LIMIT, C_GONE, C_UNSUPPORTED, C_MAX
 };
 
 static const char *const code_names[C_MAX] = {
 	"ok", "syntax", "denied", "offline", "busy", "exists",
-	"unreachable", "timeout", "limit"
+	"unreachable", "timeout", "limit", "gone", "unsupported"
 };
 
 /* exit codes, and which a client makes of a refusal */
 enum {
 	X_FAIL = 1, X_USAGE, X_UNREACHABLE, X_OFFLINE, X_DENIED, X_SSHD,
-	X_TIMEOUT, X_BUSY, X_PROTOCOL, X_TLS
+	X_TIMEOUT, X_BUSY, X_PROTOCOL, X_TLS, X_GONE, X_LOST
 };
 
 static const unsigned char code_exits[C_MAX] = {
 	[C_SYNTAX] = X_PROTOCOL, [C_DENIED] = X_DENIED,
 	[C_OFFLINE] = X_OFFLINE, [C_BUSY] = X_BUSY, [C_EXISTS] = X_DENIED,
-	[C_UNREACHABLE] = X_SSHD, [C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY
+	[C_UNREACHABLE] = X_SSHD, [C_TIMEOUT] = X_TIMEOUT, [C_LIMIT] = X_BUSY,
+	[C_GONE] = X_GONE, [C_UNSUPPORTED] = X_PROTOCOL
 };
 
 /* wire */
@@ -408,6 +413,8 @@ struct hello {
 	long slot;			/* agent: which of its connections */
 	long wait;			/* client: s it would wait */
 	long early, late;		/* client: is ssh by now; awaits OK */
+	long frames;			/* agent: it can resume sessions */
+	char resume[RESUME_LEN];	/* client: " resume=TOKEN seq=N", "" */
 	char key[KEY_LEN + 1];		/* "": none */
 	unsigned char nonce[MAC_LEN];
 };
@@ -437,6 +444,65 @@ version_parse(const char *s, uint16_t *v)
 	return a > 255 || b > 255 ? -1 : 0;
 }
 
+/* Which session a client wants to resume, and how often it was attached before.
+ * 1; 0: none; -1: malformed. */
+static inline int
+resume_parse(const char *line, char token[TOKEN_LEN + 1], long *seq)
+{
+	char w[LINE_LEN];
+
+	if (word_get(line, "resume", w, sizeof w) < 0)
+		return 0;
+	if (strspn(w, "0123456789abcdef") != TOKEN_LEN || w[TOKEN_LEN])
+		return -1;
+	memcpy(token, w, TOKEN_LEN + 1);
+	return word_get(line, "seq", w, sizeof w) > 0 &&
+	    num_parse(w, 0, 999999999, seq) == 0 ? 1 : -1;
+}
+
+/* What an agent's hello says of it.  NULL, or what is wrong. */
+static inline const char *
+agent_words(const char *s, struct hello *h)
+{
+	char w[LINE_LEN];
+
+	if (word_get(s, "v", w, sizeof w) >= 0 && version_parse(w, &h->v) < 0)
+		return "v= needs a version, like 0.1";
+	if (word_get(s, "run", w, sizeof w) >= 0 && hex_parse(w, &h->run) < 0)
+		return "run= needs up to 16 hex digits";
+	if (word_get(s, "slot", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 63, &h->slot) < 0)
+		return "slot= needs 0 to 63";
+	if (word_get(s, "frames", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->frames) < 0)
+		return "frames= needs 0 or 1";
+	return NULL;
+}
+
+/* And all others' hellos. */
+static inline const char *
+client_words(const char *s, struct hello *h)
+{
+	char w[LINE_LEN];
+	long seq;
+	int r;
+
+	if (word_get(s, "wait", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
+		return "wait= needs seconds, at most 86400";
+	if ((word_get(s, "early", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->early) < 0) ||
+	    (word_get(s, "late", w, sizeof w) >= 0 &&
+	    num_parse(w, 0, 1, &h->late) < 0))
+		return "early= and late= need 0 or 1";
+	if ((r = resume_parse(s, w, &seq)) < 0)
+		return "resume= needs 32 hex digits, and seq=";
+	if (r)
+		snprintf(h->resume, sizeof h->resume, " resume=%.32s seq=%ld",
+		    w, seq);
+	return NULL;
+}
+
 /* Parses the first line of a peer.  On -1 *why says what is wrong with it. */
 static inline int
 hello_parse(const char *line, struct hello *h, const char **why)
@@ -462,21 +528,8 @@ hello_parse(const char *line, struct hello *h, const char **why)
 		return -1;
 	if (!v2)
 		return 0;
-	if (word_get(s, "v", w, sizeof w) >= 0 && version_parse(w, &h->v) < 0)
-		return *why = "v= needs a version, like 0.1", -1;
-	if (word_get(s, "run", w, sizeof w) >= 0 && hex_parse(w, &h->run) < 0)
-		return *why = "run= needs up to 16 hex digits", -1;
-	if (word_get(s, "slot", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 63, &h->slot) < 0)
-		return *why = "slot= needs 0 to 63", -1;
-	if (word_get(s, "wait", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, WAIT_MAX, &h->wait) < 0)
-		return *why = "wait= needs seconds, at most 86400", -1;
-	if ((word_get(s, "early", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 1, &h->early) < 0) ||
-	    (word_get(s, "late", w, sizeof w) >= 0 &&
-	    num_parse(w, 0, 1, &h->late) < 0))
-		return *why = "early= and late= need 0 or 1", -1;
+	if ((*why = (h->role == R_AGENT ? agent_words : client_words)(s, h)))
+		return -1;
 	if (word_get(s, "key", w, sizeof w) < 0)
 		return 0;
 	if (!key_name_ok(w))
@@ -505,6 +558,69 @@ reply_parse(const char *line, const char **text)
 			return i;
 		}
 	return C_DENIED;
+}
+
+/* A session that survives its connections is frames in both directions: a type,
+ * the length of the payload in 3 bytes, and in 8 bytes how much the sender has
+ * received of the other's stream in all.  In that an F_END, behind which no
+ * more comes, counts as one byte, other frames as their F_DATA's payload. */
+enum frame_type {
+	F_DATA,			/* without a payload: an acknowledgement */
+	F_END,
+	F_PING,			/* wants an F_DATA soon */
+	F_CLOSE,		/* the session is over: "ERROR code text" */
+	F_MAX
+};
+
+struct frame {
+	enum frame_type type;
+	uint32_t len;		/* of the payload */
+	uint64_t received;
+};
+
+static inline void
+frame_write(unsigned char b[FRAME_HEAD], const struct frame *f)
+{
+	int i;
+
+	b[0] = f->type;
+	for (i = 0; i < 3; i++)
+		b[3 - i] = f->len >> 8 * i & 0xff;
+	for (i = 0; i < 8; i++)
+		b[11 - i] = f->received >> 8 * i & 0xff;
+}
+
+/* FRAME_HEAD, 0 or -1; the payload follows. */
+static inline int
+frame_parse(const unsigned char *b, size_t n, struct frame *f)
+{
+	int i;
+
+	if (n && (b[0] >= F_MAX))
+		return -1;
+	if (n < FRAME_HEAD)
+		return 0;
+	f->type = b[0];
+	f->len = f->received = 0;
+	for (i = 1; i < 4; i++)
+		f->len = f->len << 8 | b[i];
+	for (; i < FRAME_HEAD; i++)
+		f->received = f->received << 8 | b[i];
+	return f->len && (f->type == F_END || f->type == F_PING ||
+	    (f->type == F_CLOSE && f->len > FRAME_TEXT)) ? -1 : FRAME_HEAD;
+}
+
+/* F_CLOSE: how many bytes it has. */
+static inline int
+close_write(unsigned char b[FRAME_HEAD + FRAME_TEXT], enum code code,
+    const char *why)
+{
+	struct frame f = { F_CLOSE, 0, 0 };
+
+	f.len = snprintf((char *)b + FRAME_HEAD, FRAME_TEXT, "ERROR %s %.270s",
+	    code_names[code], why);
+	frame_write(b, &f);
+	return FRAME_HEAD + f.len;
 }
 
 /* Whose protocol a peer's first bytes are: it gets an answer it understands. */
@@ -1961,7 +2077,7 @@ glob_list(const char *list, const char *s, int exact)
 
 enum keyword {
 	K_NONE, K_SERVER, K_IDENTITY, K_KEY, K_CAFILE, K_CERT, K_CERTKEY,
-	K_CONNECT, K_PROXY, K_NODE
+	K_CONNECT, K_PROXY, K_RESUME_FOR, K_NODE
 };
 
 /* Parses one line: *arg is the argument in it, without blanks and quotes around
@@ -1969,8 +2085,9 @@ enum keyword {
 static inline int
 conf_parse(char *line, char **arg, const char **why)
 {
-	static const char names[][9] = { "", "server", "identity", "key",
-	    "cafile", "cert", "certkey", "connect", "proxy", "node" };
+	static const char names[][11] = { "", "server", "identity", "key",
+	    "cafile", "cert", "certkey", "connect", "proxy", "resume-for",
+	    "node" };
 	char *p = line + strspn(line, " \t"), *e = p + trimmed(p, "");
 	size_t n;
 	int k;
@@ -1983,7 +2100,8 @@ conf_parse(char *line, char **arg, const char **why)
 		k--;
 	if (!k)
 		return *why = "unknown keyword (server, identity, key, "
-		    "cafile, cert, certkey, connect, proxy, node)", -1;
+		    "cafile, cert, certkey, connect, proxy, resume-for, "
+		    "node)", -1;
 	p += n + strspn(p + n, " \t");
 	if (*p == '=')
 		p += 1 + strspn(p + 1, " \t");

@@ -1091,6 +1091,15 @@ sys_resident(void)
 	return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
+void *
+sys_shared(size_t n)
+{
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON,
+	    -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 /* Twice in the time that systemd allows (sd_watchdog_enabled(3)). */
 int
 sys_watchdog(void)
@@ -1515,8 +1524,8 @@ static const short for_keys[] = {
 # endif
 };
 
-/* on_dialled(), on_sigchld() */
-static const short for_dialler[] = { SYS_recvmsg, SYS_wait4 };
+/* on_dialled(), keep(), on_sigchld() */
+static const short for_dialler[] = { SYS_recvmsg, SYS_sendmsg, SYS_wait4 };
 
 #define ALL 0xffffffff
 /* open(2)'s flags that change nothing */
@@ -1652,7 +1661,8 @@ confine(int dialler, const char *path, int dir)
 	if (path && unveil(path, "r") < 0)
 		return NULL;
 	return pledge(dir >= 0 ? "stdio inet rpath" : dialler ?
-	    "stdio inet recvfd" : "stdio inet", NULL) < 0 ? NULL : SANDBOX;
+	    "stdio inet recvfd sendfd" : "stdio inet", NULL) < 0 ? NULL :
+	    SANDBOX;
 }
 
 #else

@@ -132,6 +132,9 @@ void sys_notify_open(void);
 void sys_notify(const char *fmt, ...);	/* one message there, if it is open */
 int64_t sys_resident(void);
 	/* bytes of memory in use, 0: not known; once before proc_confine() */
+void *sys_shared(size_t);
+	/* memory of all zeros that this process will share with those that it
+	 * forks; NULL: none is left */
 int sys_watchdog(void);
 	/* tells systemd's watchdog that we live; the ms until the next time */
 int file_lines(const char *path, int dir, const char *name, int secret,

@@ -113,8 +113,8 @@ for node in '' 'a b' '-x' '../x' 'a/b' 'a%h' "a'b" 'a;b' 'a$b' '.x' 'é' \
 	fails 2 'node|id|option|usage' m proxy --server 127.0.0.1:1 "$node"
 	fails 2 'node|id|option|usage' m ssh --server 127.0.0.1:1 -- "$node"
 done
-for s in 'a b' '-x' 'a;b' '$(id)' "a'b" 'host:' ':22' 'host:x y' \
-    'host:99999' '[::1' 'a/b' "$(printf 'a\nb')"; do
+for s in 'a -b' '-x' 'a;b' '$(id)' "a'b" 'host:' ':22' 'host:1 y:' \
+    'host:99999' '[::1' 'a/b' "$(printf 'a\001b')" '1 2 3 4 5 6 7 8 9'; do
 	fails 2 'server|address|port|host' m proxy demo --server="$s"
 done
 
@@ -253,7 +253,8 @@ words() {
 	fake "$@" 2>/dev/null
 	[ $? -eq 43 ] || echo 'ssh was not run, or its code got lost'
 	tr '\n' '|' <"$T/argv" |
-	    sed 's/^.*|-oHostName="[^|]*"|//; s/-oConnectTimeout=35|--|/--|/'
+	    sed -e 's/^.*|-oHostName="[^|]*"|//' -e \
+	    's/-oConnectTimeout=35|-oServerAliveCountMax=1000000|--|/--|/'
 }
 
 H='--server 127.0.0.1:1'
@@ -283,6 +284,16 @@ is "$(words a@demo $H -J jump -W x:1)" '-J|jump|-W|x:1|--|a@demo|' \
     'ssh: options with an argument'
 }
 is "$(cat "$T/shell")" /bin/sh 'ssh: SHELL is /bin/sh'
+for s in 127.0.0.1 tls://127.0.0.1; do
+	for r in '' --no-resume; do
+		# shellcheck disable=SC2086	# r may be none
+		fake a@demo --server "$s" $r 2>/dev/null
+		is "$(grep ServerAlive "$T/argv" | tr '\n' ' ')" \
+		    "$([ "$r" ] || echo '-oServerAliveCountMax=1000000 ')$(
+		    [ "$s" = 127.0.0.1 ] || echo '-oServerAliveInterval=25 ')" \
+		    "ssh: what is unanswered, $s $r"
+	done
+done
 fake a@demo --server 127.0.0.1 --wait 600 -o ConnectTimeout=7 2>/dev/null
 is "$(grep -n ConnectTimeout= "$T/argv" | sed 's/.*:/:/; s/-o//' |
     tr '\n' ' ')" \
@@ -397,7 +408,7 @@ wrong() {
 }
 wrong 'sever typo.example'
 wrong 'server'
-wrong 'server a b'
+wrong 'server a -b'
 wrong 'server host:99999'
 wrong 'server $(id)'
 wrong 'node'

@@ -195,7 +195,7 @@ mark agent-box
 at srv
 stop server
 is "$rc" 0 'the server stops'
-ok 'the agent notices' wait_log agent-box ' lost '
+ok 'the agent is told' wait_log agent-box ' stops, next try '
 t0=$(now)
 server --host 0.0.0.0 --host :: --port 8443
 SRV=$srv4:8443

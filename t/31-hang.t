@@ -272,7 +272,8 @@ mark agent-here
 kill "$(pid server)"
 ok 'SIGTERM: the server says that it stops' \
     wait_log server 'stopping: 1 session'
-ok 'SIGTERM: it lets its agents go' wait_log agent-here ' lost '
+ok 'SIGTERM: it lets its agents go' \
+    wait_log agent-here ' stops, next try '
 code=0
 greet here --server "$SRV" 2>"$T/err" || code=$?
 is "$code" 3 'SIGTERM: it accepts nobody'

@@ -689,7 +689,7 @@ test_hello_bad(void)
 		"LIST a", "PING a", "MSSH/2 ping", "MSSH/2 ping *",
 		"MSSH/2 ping a,b", "MSSH/2 ping -a", "MSSH/2 ping a.mssh",
 		"MSSH/2 list a wait=x", "MSSH/2 ping a wait=-1",
-		"MSSH/2 agent web v=", "MSSH/2 client web v=x",
+		"MSSH/2 agent web v=", "MSSH/2 agent web v=x",
 		"", "   ", "MSSH/2", "MSSH/2 ", "MSSH/2 agent",
 		"MSSH/2 client ", "MSSH/2 server web", "MSSH/2 Agent web",
 		"MSSH/2 AGENT web", "MSSH/3 agent web", "mssh/2 agent web",
@@ -722,6 +722,166 @@ test_hello_bad(void)
 	    "hello_parse refuses one word of 511");
 }
 
+#define T32 "0123456789abcdef00ff00ff00ff00ff"
+
+/* The words that name a session, and what a hello makes of them. */
+static void
+test_resume(void)
+{
+	static const struct {
+		const char *in;
+		int got;
+		long seq;
+	} t[] = {
+		{ "resume=" T32 " seq=0", 1, 0 },
+		{ "resume=" T32 " seq=1", 1, 1 },
+		{ "seq=7 resume=" T32, 1, 7 },
+		{ "GO id=1 from=192.0.2.1:2 resume=" T32 " seq=3", 1, 3 },
+		{ "resume=" T32 " seq=999999999", 1, 999999999 },
+		{ "resume=" T32 " seq=0001", 1, 1 },
+		{ "resume=" T32 " seq=2 seq=x", 1, 2 },
+		{ "resume=" T32 " resume=x seq=2", 1, 2 },
+		{ "", 0, 0 },
+		{ "seq=1", 0, 0 },
+		{ "resume seq=1", 0, 0 },
+		{ "Resume=" T32 " seq=1", 0, 0 },
+		{ "xresume=" T32 " seq=1", 0, 0 },
+		{ "resume= seq=1", -1, 0 },
+		{ "resume=" T32, -1, 0 },
+		{ "resume=" T32 " seq=", -1, 0 },
+		{ "resume=" T32 " seq=-1", -1, 0 },
+		{ "resume=" T32 " seq=1000000000", -1, 0 },
+		{ "resume=" T32 " seq=99999999999999999999", -1, 0 },
+		{ "resume=" T32 " seq=1x", -1, 0 },
+		{ "resume=" T32 " Seq=1", -1, 0 },
+		{ "resume=" T32 "0 seq=1", -1, 0 },
+		{ "resume=0123456789abcdef00ff00ff00ff00f seq=1", -1, 0 },
+		{ "resume=0123456789ABCDEF00ff00ff00ff00ff seq=1", -1, 0 },
+		{ "resume=0123456789abcdef00ff00ff00ff00fg seq=1", -1, 0 },
+		{ "resume=0123456789abcdef-0ff00ff00ff00ff seq=1", -1, 0 },
+	};
+	char b[TOKEN_LEN + 3];
+	struct hello h;
+	const char *why;
+	size_t i;
+	long seq;
+	int r;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(b, '#', sizeof b);
+		seq = -7;
+		r = resume_parse(t[i].in, b + 1, &seq);
+		ok(r == t[i].got && *b == '#' && b[TOKEN_LEN + 2] == '#' &&
+		    (r < 1 || (!strcmp(b + 1, T32) && seq == t[i].seq)),
+		    "resume_parse \"%s\": %d", t[i].in, t[i].got);
+		r = hello_parse(cat("MSSH/2 client web ", t[i].in), &h, &why);
+		ok(r == (t[i].got < 0 ? -1 : 0) && (r || !*h.resume ==
+		    !t[i].got), "hello_parse: client web %s", t[i].in);
+	}
+	hello_parse("MSSH/2 client web x seq=9 resume=" T32 " y", &h, &why);
+	is(h.resume, " resume=" T32 " seq=9", "hello_parse: the words for GO");
+	is_num(hello_parse("MSSH/2 client web seq=999999999 resume=" T32, &h,
+	    &why), 0, "hello_parse: the biggest seq=");
+	ok(strlen(h.resume) < sizeof h.resume - 1 && resume_parse(h.resume,
+	    b, &seq) == 1 && seq == 999999999, "it fits, and is read again");
+	is_num(hello_parse("MSSH/2 agent web frames=1", &h, &why) ||
+	    h.frames != 1, 0, "hello_parse: frames=1");
+	is_num(hello_parse("MSSH/2 agent web", &h, &why) || h.frames ||
+	    *h.resume, 0, "hello_parse: no frames=, no resume=");
+	is_num(hello_parse("MSSH/2 agent web frames=0", &h, &why) || h.frames,
+	    0, "hello_parse: frames=0");
+	is_num(hello_parse("MSSH/2 agent web frames=2", &h, &why), -1,
+	    "hello_parse: frames=2");
+	is_num(hello_parse("MSSH/2 agent web frames=", &h, &why), -1,
+	    "hello_parse: frames=");
+	is_num(hello_parse("CLIENT web resume=x frames=9", &h, &why) ||
+	    h.frames || *h.resume, 0, "hello_parse: version 1 knows none");
+}
+
+/* Written, then read again; in a block that ends where the bytes do. */
+static void
+test_frames(void)
+{
+	static const struct frame t[] = {
+		{ F_DATA, 0, 0 }, { F_DATA, 1, 0 }, { F_DATA, 65536, 65535 },
+		{ F_DATA, 0xffffff, UINT64_MAX }, { F_DATA, 0, UINT64_MAX },
+		{ F_DATA, 0x010203, 0x0102030405060708 }, { F_END, 0, 7 },
+		{ F_END, 0, UINT64_MAX }, { F_PING, 0, 1ULL << 63 },
+		{ F_CLOSE, 0, 0 }, { F_CLOSE, 1, 5 },
+		{ F_CLOSE, FRAME_TEXT, 255 }
+	}, lies[] = {
+		{ F_END, 1, 0 }, { F_END, 0xffffff, 0 }, { F_PING, 1, 0 },
+		{ F_PING, 0x10000, 0 }, { F_CLOSE, FRAME_TEXT + 1, 0 },
+		{ F_CLOSE, 0xffffff, 0 }, { F_MAX, 0, 0 }
+	};
+	unsigned char b[FRAME_HEAD + 2], *exact;
+	struct frame f;
+	size_t i, k;
+	int r, good;
+
+	for (i = 0; i < LEN(t); i++) {
+		memset(b, '#', sizeof b);
+		frame_write(b + 1, &t[i]);
+		ok(*b == '#' && b[FRAME_HEAD + 1] == '#', "frame_write: "
+		    "%d, %lu: no byte beyond", t[i].type,
+		    (unsigned long)t[i].len);
+		for (k = 0, good = 1; k <= FRAME_HEAD; k++) {
+			exact = malloc(k + !k);
+			memcpy(exact, b + 1, k);
+			memset(&f, 0, sizeof f);
+			r = frame_parse(exact, k, &f);
+			good &= k < FRAME_HEAD ? r == 0 : r == FRAME_HEAD;
+			free(exact);
+		}
+		ok(good && f.type == t[i].type && f.len == t[i].len &&
+		    f.received == t[i].received, "frame_parse: the same, of "
+		    "each length");
+	}
+	for (i = 0; i < LEN(lies); i++) {
+		frame_write(b, &lies[i]);
+		ok(frame_parse(b, FRAME_HEAD, &f) == -1 && (lies[i].type ==
+		    F_MAX ? frame_parse(b, 1, &f) == -1 : frame_parse(b,
+		    FRAME_HEAD - 1, &f) == 0), "frame_parse: type %d has no "
+		    "%lu bytes", lies[i].type, (unsigned long)lies[i].len);
+	}
+	for (i = F_MAX, good = 1; i < 256; i++) {
+		*b = i;
+		good &= frame_parse(b, 1, &f) == -1;
+	}
+	ok(good, "frame_parse: an unknown type, at its first byte");
+	frame_write(b, &(struct frame){ F_DATA, 0x010203,
+	    0x1122334455667788 });
+	ok(!memcmp(b, "\0\1\2\3\x11\x22\x33\x44\x55\x66\x77\x88",
+	    FRAME_HEAD), "frame_write: the highest byte first");
+}
+
+static void
+test_close(void)
+{
+	static const size_t lens[] = { 0, 1, 100, 269, 270, 271, 500, 1000 };
+	unsigned char b[FRAME_HEAD + FRAME_TEXT + 1];
+	const char *text;
+	struct frame f;
+	size_t i, k;
+	int n, code, good;
+
+	for (code = 1; code < C_MAX; code++) {
+		for (i = 0, good = 1; i < LEN(lens); i++) {
+			memset(b, '#', sizeof b);
+			n = close_write(b, code, rep('w', lens[i]));
+			good &= frame_parse(b, n, &f) == FRAME_HEAD &&
+			    f.type == F_CLOSE && f.received == 0 &&
+			    n == (int)(FRAME_HEAD + f.len) &&
+			    f.len <= FRAME_TEXT && b[sizeof b - 1] == '#';
+			b[n] = '\0';
+			k = lens[i] < 270 ? lens[i] : 270;
+			good &= reply_parse((char *)b + FRAME_HEAD, &text) ==
+			    code && strlen(text) == k && strspn(text, "w") == k;
+		}
+		ok(good, "close_write: ERROR %s", code_names[code]);
+	}
+}
+
 static void
 test_reply(void)
 {
@@ -742,6 +902,9 @@ test_reply(void)
 		{ "ERROR unreachable x", C_UNREACHABLE, "x" },
 		{ "ERROR timeout x", C_TIMEOUT, "x" },
 		{ "ERROR limit", C_LIMIT, "" },
+		{ "ERROR gone it has ended", C_GONE, "it has ended" },
+		{ "ERROR unsupported x", C_UNSUPPORTED, "x" },
+		{ "ERROR goner x", C_DENIED, "goner x" },
 		{ "ERROR novelty of a later day", C_DENIED,
 		    "novelty of a later day" },
 		{ "ERROR ok x", C_DENIED, "ok x" },
@@ -780,6 +943,7 @@ test_exits(void)
 		{ "ok", 0 }, { "syntax", 9 }, { "denied", 5 },
 		{ "offline", 4 }, { "busy", 8 }, { "exists", 5 },
 		{ "unreachable", 6 }, { "timeout", 7 }, { "limit", 8 },
+		{ "gone", 11 }, { "unsupported", 9 },
 	};
 	char line[40];
 	const char *text;
@@ -3673,6 +3837,9 @@ main(void)
 	test_version();
 	test_role_rights();
 	test_hello_bad();
+	test_resume();
+	test_frames();
+	test_close();
 	test_reply();
 	test_exits();
 	test_sniff();

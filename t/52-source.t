@@ -41,7 +41,7 @@ source_of() {
 	id=$(log_has agent-web " key $1" | sed -n \
 	    '$s/.*session \([0-9a-f]*\) .*/\1/p')
 	log_has agent-web "session $id" |
-	    sed -n 's/.*to sshd at .* as \([0-9.]*\):\([0-9]*\)$/\1 \2/p'
+	    sed -n 's/.*to sshd at .* as \([0-9.]*\):\([0-9]*\).*$/\1 \2/p'
 }
 
 agent web --key "$T/web.key"

@@ -38,6 +38,7 @@ lseek _llseek: likewise; sys_resident(), and stdio in keys_load()
 fcntl fcntl64: flags, and how much a pipe holds; not F_SETOWN, no copies
 openat: the directory of --keys, and for reading; Landlock sees to the path
 recvmsg: descriptors that the dialler sends
+sendmsg: descriptors for keepers; no address, as sockets are connected
 wait4: our own children
 END
 reasons() {

@@ -347,7 +347,7 @@ says 4 'mssh: the server knows no node lab-1' \
     'nor for who may register it' --key "$T/mix.key" lab-1
 says 5 'mssh: this server needs a key (see --key in mssh(1))' \
     'without a key, though it is local'
-list --server "unix:$T/sock" >"$T/out"
+"$MSSH" list --server "unix:$T/sock" >"$T/out" 2>"$T/err"
 is "$? $(cat "$T/err")" \
     '5 mssh: this server needs a key (see --key in mssh(1))' \
     'nor by a Unix socket'

@@ -390,6 +390,42 @@ exits 4 'has not answered'
 says "$err" 'has not answered' NODE=frozen
 kill -s CONT "$(pid agent-frozen)"
 
+# ---- a session that can be resumed
+
+cat >"$T/resume" <<'END'
+#!/bin/sh
+exec "$MSSH" proxy --resume "$@" <"$T/more" >"$T/resume.out"
+END
+chmod 755 "$T/resume"
+mkfifo "$T/more"
+exec 6<>"$T/more"
+# resumable NAME NODE [options]: a client as NAME; its session has begun.
+resumable() {
+	name=$1
+	shift
+	: >"$T/resume.out"
+	start "$name" "$T/resume" "$@"
+	echo SSH-2.0-test >&6
+	wait_for 30 grep -q SSH-2.0 "$T/resume.out"
+}
+another other "$MSSH" server --host 127.0.0.1 --port 0
+main=$node
+agent leaves --server "$there"
+ok 'a session with leaves' resumable left leaves --server "$there"
+stop agent-leaves
+ended left
+exits 11 'leaves is over: the agent has stopped'
+says "$err" 'the session with' NODE=leaves
+
+agent stays --server "$there"
+ok 'a session with stays' resumable away stays --server "$there" \
+    --resume-for 1
+stop other KILL
+ended away
+exits 12 'stays is over: .* in 1 s'
+says "$T/agent-stays.log" 'connection lost' N=600
+node=$main
+
 stop server
 ended held
 exits 1 "$node lost: ."

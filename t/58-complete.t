@@ -205,6 +205,13 @@ cases() {
 	    '--server=h:1|alice@prod-db-1' 'a node of some server'
 	is "$(cat "$T/list")" '1|mssh|list|--names|--server=h:1' \
 	    "$shell: mssh list gets --server"
+	typed 'mssh --server h:1 --server=h:2 alice@pr<TAB>' \
+	    '--server|h:1|--server=h:2|alice@prod-db-1' \
+	    'a node of two servers'
+	is "$(cat "$T/list")" '1|mssh|list|--names|--server=h:1|--server=h:2' \
+	    "$shell: mssh list gets both"
+	typed 'mssh proxy --resume-f<TAB>' 'proxy|--resume-for' \
+	    'an option that another begins with'
 	typed "mssh ssh --wait 5 --server 'tls://h' --key ~/k --cafile c \
 --connect 'nc \"a b\" %p' --cert=d --certkey e --proxy none alice@pr<TAB>" \
 	    "ssh|--wait|5|--server|tls://h|--key|$HOME/k|--cafile|c|\

@@ -601,10 +601,13 @@ is "$(ls "$T/tmp")" '' 'nothing stays in $TMPDIR'
 
 plain="$(fds plain) $(crew plain)"
 mark agent-plain
-prlimit --pid "$(dialler_of plain)" --nofile=6:
+prlimit --pid "$(dialler_of plain)" --nofile=4:
+kill -HUP "$(pid agent-plain)"	# a child waits for this one already
+wait_log agent-plain 'parked at'
+mark agent-plain
 kill -HUP "$(pid agent-plain)"
 ok 'the dialler has no descriptors: said' wait_log agent-plain \
-    'cannot open a connection: Too many open files'
+    'no process for it: Too many open files'
 prlimit --pid "$(dialler_of plain)" --nofile=64:
 kill -HUP "$(pid agent-plain)"
 ok 'it has some: parked' wait_log agent-plain 'parked at'
@@ -626,6 +629,9 @@ if [ "$(id -u)" = 0 ]; then
 	wait_log agent-poor 'parked at'
 	mark agent-poor
 	as_nobody prlimit --pid "$(dialler_of poor)" --nproc=1:
+	kill -HUP "$(pid agent-poor)"	# a child waits for this one already
+	wait_log agent-poor 'parked at'
+	mark agent-poor
 	kill -HUP "$(pid agent-poor)"
 	ok 'no processes left: said' wait_log agent-poor \
 	    'no process for it: Resource temporarily unavailable'
@@ -914,7 +920,7 @@ ok 'it goes on: parked' wait_log agent-frozen 'parked at'
 crewed() {
 	[ "$(crew "$1")" -le "$2" ]
 }
-ok 'nothing stays of what came too late' wait_for 15 crewed frozen 4 ||
+ok 'nothing stays of what came too late' wait_for 15 crewed frozen 5 ||
     note "$(ps -ww -o pid,ppid,stat,args $(marked frozen |
     sed 's/[^0-9]//g'))"
 is "$(zombies frozen)$(zombies mute)" '' 'no zombies'

@@ -355,6 +355,9 @@ if [ "$(id -u)" = 0 ]; then
 		print $2 }')
 	mark agent-poor
 	as_nobody prlimit --pid "$dialler" --nproc=1:
+	kill -HUP "$(pid agent-poor)"	# a child waits for this one already
+	wait_log agent-poor 'parked at'
+	mark agent-poor
 	kill -HUP "$(pid agent-poor)"
 	ok 'no process to be had: said' wait_log agent-poor \
 	    'Resource temporarily unavailable' 15

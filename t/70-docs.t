@@ -35,7 +35,7 @@ items() {
 # ---- the pages themselves
 
 pages='mssh.1 mssh-list.1 mssh-ping.1 mssh.conf.5 mssh-proto.7 mssh-front.7
-    mssh-metrics.7'
+    mssh-metrics.7 mssh-resume.7 mssh-fleets.7'
 for p in $pages; do
 	ok "$p is clean" mandoc -T lint -W warning "man/$p"
 	ok "$p can be read" page "$p"
@@ -106,7 +106,7 @@ strings() {
 
 exit_codes() {
 	sed -n '/^EXIT STATUS/,/^EXAMPLES/p' "$T/mssh.1.txt" >"$T/exit"
-	for n in 0 1 2 3 4 5 6 7 8 9; do
+	for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do
 		grep -qE "^ +$n  +[A-Z]" "$T/exit" || {
 			echo "exit code $n is not explained"
 			return 1

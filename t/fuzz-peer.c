@@ -65,7 +65,7 @@ enum {
 	END_TURNS = 400
 };
 
-enum kind { NET, PLAIN, TALK, SSHD, SIDE };
+enum kind { NET, PLAIN, TALK, SSHD, KEEPER, SIDE };
 
 static struct far {
 	enum kind kind;
@@ -80,6 +80,9 @@ static struct far {
 	int reset;			/* bytes may be lost */
 	int cut;			/* in the middle of a session */
 	ino_t ino;			/* of the socket on our side */
+	int has;			/* KEEPER: a connection of its, or -1 */
+	int given;			/* KEEPER: so many were */
+	long seq;			/* KEEPER: of the newest */
 	struct far *of;			/* SSHD: whose session; SIDE: of which
 					 * it is the network's own socket */
 	size_t nsent, ngot, nheld;
@@ -223,6 +226,7 @@ far_new(enum kind kind, int fd, int ours)
 	memset(f, 0, offsetof(struct far, sent));
 	f->kind = kind;
 	f->fd = fd;
+	f->has = -1;
 	assert(fstat(ours, &st) == 0 && ours < FDS);
 	f->ino = st.st_ino;
 	net_blocking(fd, 0);
@@ -436,6 +440,30 @@ seen_stdio(struct io *in, struct io *to_out)
 }
 
 static void
+(*seen_signal(int sig, void (*fn)(int)))(int)
+{
+	(void)sig, (void)fn;
+	return SIG_IGN;
+}
+
+static int
+seen_confine(int dialler, const char *dir, const char **what)
+{
+	(void)dialler, (void)dir, (void)what;
+	return -1;
+}
+
+static void *
+seen_shared(size_t n)
+{
+	static uint32_t shared[128];
+
+	assert(n <= sizeof shared);
+	memset(shared, 0, sizeof shared);
+	return shared;
+}
+
+static void
 seen_exit(int code)
 {
 	exit_code = code;
@@ -486,6 +514,7 @@ seen_close(struct io *io)
 
 #define calloc fuzz_calloc
 #define free fuzz_free
+#define malloc fuzz_malloc
 #define poll fuzz_poll
 #define realloc seen_realloc
 #define strdup seen_strdup
@@ -500,11 +529,13 @@ seen_close(struct io *io)
 #define gethostname seen_hostname
 #define alarm(s) ((void)(s))
 #define atexit(fn) ((void)(fn))
-#define signal(sig, fn) ((void)(fn), SIG_IGN)
+#define signal seen_signal
+#define proc_null(fd) ((void)(dup2(null, (fd) == 2 ? null : (fd))))
+#define sys_shared seen_shared
 #define proc_raise() 1024
 #define proc_spawn seen_spawn
 #define proc_stdio seen_stdio
-#define proc_confine(dialler, dir, what) ((void)(what), -1)
+#define proc_confine seen_confine
 #define reactor_signal(sig, fn) ((void)(fn))
 #define io_add seen_add
 #define io_del seen_del
@@ -519,12 +550,14 @@ seen_close(struct io *io)
 #define net_unlisten_private(sa) ((void)(sa))
 #define net_recv_fds seen_recv_fds
 static int link_watch(void);
+static int null;
 int mssh_main(int, char *[]);
 #define main mssh_main
 #include "../mssh.c"
 #undef main
 #undef calloc
 #undef free
+#undef malloc
 #undef poll
 #undef realloc
 #undef strdup
@@ -548,7 +581,6 @@ int mssh_main(int, char *[]);
 #endif
 
 static unsigned char born[sizeof cfg];	/* cfg before any option */
-static int null;
 static int changes = -1;		/* the other end of watch */
 static struct io driver;
 static struct secret key_ours, key_other;
@@ -591,7 +623,9 @@ leave(struct far *f)
 {
 	if (f->fd >= 0)
 		close(f->fd);
-	f->fd = -1;
+	if (f->has >= 0)
+		close(f->has);
+	f->fd = f->has = -1;
 }
 
 static void
@@ -615,6 +649,9 @@ put_rest(struct far *f)
 	f->proved |= f->proves && f->nsent - was == f->nheld;
 	f->nheld = f->proves = 0;
 }
+
+static const char *const closes[] = { "ERROR gone x", "ERROR busy x",
+    "what\x1b[2J", "" };
 
 /* The second half is sent when the far end does something again. */
 static void
@@ -646,6 +683,36 @@ put_payload(struct far *f, unsigned how)
 	for (i = 0; i < n; i++)
 		b[i] = nth_byte(f->nsent + i);
 	put(f, b, n);
+}
+
+/* A frame, of which the payload is what comes next of the session's bytes; what
+ * it says of those that came may be a lie. */
+static void
+put_frame(struct far *f, unsigned how)
+{
+	static const int sizes[] = { 0, 1, 40, 5000 };
+	static unsigned char b[FRAME_HEAD + 5000];
+	struct frame fr = { F_DATA, sizes[how >> 2 & 3], 0 };
+	unsigned said = how >> 4 & 3;
+	size_t i, n = fr.len;
+
+	put_rest(f);
+	fr.type = how & 3;
+	if (fr.type != F_DATA && !(how & 128))
+		fr.len = n = 0;
+	if (fr.type == F_CLOSE)
+		fr.len = n = how & 128 ? 301 : strlen(closes[said]);
+	fr.received = said == 0 ? session.log.acked : said == 1 ?
+	    session.log.tail + (session.in_end && session.end_sent) :
+	    said == 2 ? session.log.sent : session.log.tail + 2;
+	frame_write(b, &fr);
+	for (i = 0; i < n; i++)
+		b[FRAME_HEAD + i] = nth_byte(session.received + i);
+	if (fr.type == F_CLOSE && !(how & 128))
+		memcpy(b + FRAME_HEAD, closes[said], n);
+	put_two(f, (char *)b, FRAME_HEAD + (n > 400 ? 0 : n), how & 64);
+	if (n > 400)
+		put(f, b + FRAME_HEAD, n);
 }
 
 static void
@@ -705,6 +772,8 @@ check_got(const struct far *f, size_t from)
 		assert(end == f->ngot);		/* no PROOF either */
 }
 
+static size_t keeper_takes(struct far *);
+
 static size_t
 take(struct far *f)
 {
@@ -713,6 +782,8 @@ take(struct far *f)
 
 	if (f == helper)		/* its orders are taken elsewhere */
 		return 0;
+	if (f->kind == KEEPER)
+		return keeper_takes(f);
 	if (f->fd >= 0 && most && !f->under_way && !f->stalled &&
 	    (n = recv(f->fd, f->got + f->ngot, most, 0)) > 0) {
 		f->ngot += n;
@@ -766,7 +837,9 @@ put_word(struct far *f, unsigned which, int in_two)
 	    "\x15\x03\x01", "HTTP/1.1 400 x\r\n\r\n", "what\x1b[2J\n", "\n",
 	    "OKAY\n", "ok\n", "\r\r\n", "ERROR unreachable -\n",
 	    "PING sshd=1\n", "PING  x sshd=22 y\r\n", "PING sshd=\n",
-	    "PING sshd=1\nPING sshd=1\nPING sshd=1\n" };
+	    "PING sshd=1\nPING sshd=1\nPING sshd=1\n", "OK frames=1\n",
+	    "ERROR unsupported -\n", "STOP in=400\n", "STOP\n",
+	    "STOP in=99999999999\n", "STOP in=-1 x\n" };
 	char b[40], *dash;
 	int first, whole;
 
@@ -776,7 +849,8 @@ put_word(struct far *f, unsigned which, int in_two)
 	whole = strchr(b, '\n') != NULL;
 	/* does a line begin here, and no answer of a proxy? */
 	first = is_agent || !f->nsent || (f->sent[f->nsent - 1] == '\n' &&
-	    !proxy.kind && url.scheme != S_HTTP && url.scheme != S_HTTPS);
+	    !servers->proxy.kind && servers->url.scheme != S_HTTP &&
+	    servers->url.scheme != S_HTTPS);
 	if (dash && whole && first && !f->proved)
 		*dash = '~';
 	put_line(f, b, in_two);
@@ -1022,9 +1096,13 @@ put_answer(struct far *f, unsigned how)
 		if (*mine.name)
 			put_challenge(f, how & 8);
 		else
-			put_line(f, "OK\n", how & 8);
+			put_line(f, cfg.resume && !(how & 16) ?
+			    "OK frames=1\n" : "OK\n", how & 8);
 	} else if (*b == 'P')
-		put_line(f, "OK\n", how & 8);
+		put_line(f, cfg.resume && !(how & 16) ? "OK frames=1\n" :
+		    "OK\n", how & 8);
+	else if (cfg.resume && *b < F_MAX)
+		put_frame(f, how);
 	else if ((up = *b == 'G') || *b == 'C')
 		put_http(f, up ? 0 : 1);
 	else if (*b == 4)
@@ -1170,6 +1248,8 @@ client_step(unsigned what, unsigned with)
 		put_payload(f, with);
 	else if (what == 10)
 		end_badly(f, with);
+	else if (what == 13 && cfg.resume && with & 1)
+		put_frame(f, next_byte());
 	else if (what == 13)
 		put_raw(f);
 	else if (asks && what != 14)
@@ -1287,6 +1367,115 @@ check_asker_far(const struct far *f, size_t from)
 	    12 && !memcmp(f->got + from, "PING sshd=1", f->ngot - from))));
 }
 
+/* Where what f has sent behind its OK begins; 0: it has said none. */
+static size_t
+behind_ok(const struct far *f)
+{
+	const char *b = (const char *)f->sent, *text;
+	char line[LINE_LEN];
+	int r, proof = 0;
+	size_t i;
+
+	if (*mine.name && !f->proved)
+		return 0;
+	for (i = 0; i < f->nsent; i += r) {
+		r = line_take(b + i, f->nsent - i, line);
+		if (r <= 0) {		/* bytes of SOCKS */
+			r = 1;
+			continue;
+		}
+		proof |= word_is(line, "CHALLENGE") != NULL;
+		if (reply_parse(line, &text) == C_OK &&
+		    (proof || !*mine.name))
+			return i + r;
+	}
+	return 0;
+}
+
+/* Whole frames, and perhaps the beginning of one.  Their payload is what the
+ * user says: from its beginning, or from where the server wants it again.
+ * Nothing comes behind END but acknowledgements, and nothing behind CLOSE. */
+static void
+check_frames(const struct far *f, size_t from)
+{
+	struct hello h;
+	struct frame fr, first;
+	size_t end, ok, at = 0, n, i;
+	int r = 0, ended = 0, known;
+	char w[LINE_LEN];
+	long seq;
+
+	assert(hello_of(f, &h, &end) == 0);
+	assert(resume_parse(h.resume, w, &seq) == 1 && !strcmp(w,
+	    session_token));
+	ok = behind_ok(f);
+	known = !seq || (ok && frame_parse(f->sent + ok, f->nsent - ok,
+	    &first) == FRAME_HEAD);
+	if (seq && known)
+		at = first.received;
+	for (; from < f->ngot; from += r + n) {
+		r = frame_parse(f->got + from, f->ngot - from, &fr);
+		assert(r >= 0);
+		if (!r)
+			break;
+		n = f->ngot - from - r < fr.len ? f->ngot - from - r : fr.len;
+		if (fr.type == F_CLOSE) {
+			assert(from + r + n == f->ngot);
+			assert(!memcmp(f->got + from + r, "ERROR ", n < 6 ? n :
+			    6));
+			return;
+		}
+		assert(fr.received <= LOG * (uint64_t)FARS);
+		assert(!ended || !fr.len);
+		assert(!ended || fr.type != F_END);
+		ended |= fr.type == F_END;
+		assert(!n || known);
+		for (i = 0; i < n; i++)
+			assert(f->got[from + r + i] == nth_byte(at++));
+		assert(!n || at <= user.nsent);
+	}
+}
+
+/* What the user has got is what came in frames behind an OK: from each
+ * connection a beginning, one behind the other. */
+static void
+check_framed_user(void)
+{
+	static unsigned char b[LOG];
+	static char can[2][LOG + 1];
+	size_t n, i, at, pos, k;
+	char *now = can[0], *next = can[1];
+	struct hello h;
+	struct frame fr;
+	int j, r;
+
+	memset(now, 0, user.ngot + 1);
+	now[0] = 1;
+	for (j = 0; j < nfars && !now[user.ngot]; j++) {
+		if (fars[j].kind == TALK || hello_of(&fars[j], &h, &at) < 0 ||
+		    !*h.resume || !(at = behind_ok(&fars[j])))
+			continue;
+		for (n = 0; at < fars[j].nsent; at += k) {
+			r = frame_parse(fars[j].sent + at, fars[j].nsent - at,
+			    &fr);
+			if (r <= 0 || fr.type == F_CLOSE)
+				break;
+			at += r;
+			k = fars[j].nsent - at < fr.len ? fars[j].nsent - at :
+			    fr.len;
+			memcpy(b + n, fars[j].sent + at, k);
+			n += k;
+		}
+		memcpy(next, now, user.ngot + 1);
+		for (pos = 0; pos < user.ngot; pos++)
+			for (i = 0; now[pos] && i < n && pos + i < user.ngot &&
+			    b[i] == user.got[pos + i]; i++)
+				next[pos + i + 1] = 1;
+		memcpy(now, next, user.ngot + 1);
+	}
+	assert(now[user.ngot]);
+}
+
 /* Behind the hello and the proof comes what the user says, from its beginning,
  * and nothing else. */
 static void
@@ -1308,7 +1497,7 @@ check_client_far(const struct far *f)
 		assert(!strcmp(h.node, cfg.node) && h.role == (is_client ?
 		    R_CLIENT : R_AGENT));
 	assert(!strcmp(h.key, mine.name));
-	if (url.scheme == S_HTTP || url.scheme == S_HTTPS)
+	if (servers->url.scheme == S_HTTP || servers->url.scheme == S_HTTPS)
 		assert(has_sent(f, "mssh"));	/* as what it upgrades to */
 	if (*mine.name && end + 6 <= f->ngot) {
 		assert(!memcmp(f->got + end, "PROOF ", 6));
@@ -1321,7 +1510,10 @@ check_client_far(const struct far *f)
 		check_asker_far(f, end);
 		return;
 	}
-	assert(are_users(f->got + end, f->ngot - end));
+	if (*h.resume)
+		check_frames(f, end);
+	else
+		assert(are_users(f->got + end, f->ngot - end));
 }
 
 /* What the user has got is what came behind an OK, with a key behind an OK to
@@ -1337,6 +1529,10 @@ check_user(int by_exit)
 
 	if (by_exit && !user.ngot)
 		return;
+	if (cfg.resume) {
+		check_framed_user();
+		return;
+	}
 	f = newest_far(0);
 	assert(!whole || !f->cut);	/* that is no end */
 	for (k = 0; k < nfars; k++) {
@@ -1434,7 +1630,8 @@ check_printed(int by_exit)
 	if (by_exit)
 		assert(exit_code > 0);
 	else if (asks == R_LIST)
-		assert(lines == nrows + (terminal && !cfg.names && !cfg.json));
+		assert(cfg.names && !cfg.json ? lines <= nrows :	/* each once */
+	    lines == nrows + (terminal && !cfg.json));
 	else if (cfg.json)
 		assert(lines == (cfg.count ? cfg.count : 1));
 	assert(ftruncate(fileno(printed), 0) == 0);
@@ -1543,6 +1740,10 @@ client_clean_up(int by_exit)
 		close_if(dial.net);
 	close_if(dial.talk);
 	close_if(dial.leash);
+	close_if(session.fd);
+	close_if(session.also);
+	close_if(changes);
+	changes = -1;
 	for (i = 0; in_the_middle && i < MAX_ADDRS; i++)
 		close_if(dial.sock[i].fd);
 	close_if(user.in);
@@ -1563,7 +1764,7 @@ asker_prepare(int role, unsigned how)
 
 	asks = role;
 	asks_as = role;
-	cfg.fdpass = cfg.wait = 0;
+	cfg.fdpass = cfg.wait = cfg.resume = 0;
 	cfg.json = how & 1;
 	cfg.names = how >> 1 & 1;
 	cfg.no_sshd = how >> 2 & 1;
@@ -1597,12 +1798,16 @@ client_prepare(unsigned how, unsigned where)
 	cfg.wait = how & 16 ? 20 : 0;
 	addresses = how >> 6 & 3;
 	next_dial = no_self = where >> 6 & 1;
-	cfg.connect = where & 128 ? "x %h" : NULL;
-	r = url_parse(urls[where & 7], &url);
-	if (*proxies[where >> 3 & 7] && url.scheme != S_UNIX && !cfg.connect)
-		r |= proxy_parse(proxies[where >> 3 & 7], &proxy, &why);
+	cfg.connect = where >> 6 == 2 ? "x %h" : NULL;
+	cfg.resume = is_client && !cfg.fdpass && where >> 6 == 3;
+	cfg.resume_for = 20;
+	r = url_parse(urls[where & 7], &servers->url);
+	if (*proxies[where >> 3 & 7] && servers->url.scheme != S_UNIX &&
+	    !cfg.connect)
+		r |= proxy_parse(proxies[where >> 3 & 7], &servers->proxy,
+		    &why);
 	assert(r == 0);
-	if (url.scheme == S_UNIX)
+	if (servers->url.scheme == S_UNIX)
 		cfg.connect = NULL;
 	memcpy(cfg.node, "nd", 3);
 	cfg.about = cfg.node;
@@ -1613,6 +1818,9 @@ client_prepare(unsigned how, unsigned where)
 	else
 		user_open(how & 32 && !cfg.fdpass && is_client);
 	memset(&early, 0, sizeof early);
+	memset(session_token, 0, sizeof session_token);
+	resumable_init(&session, 0, 1);
+	session_seq = 0;
 	if (is_client)
 		return;
 	net_blocking(1, 1);
@@ -1701,7 +1909,8 @@ check_slot(const struct conn *c)
 	const struct far *f = c->io.fd < 0 ? NULL : of_fd[c->io.fd];
 	int known = c->phase == IDLE || c->phase == PINGED;
 
-	assert(c->slot < cfg.spare && slots[c->slot] == c);
+	assert(c->slot < cfg.spare && c->s.server < nservers);
+	assert(servers[c->s.server].slots[c->slot] == c);
 	assert(!c->sshd && !c->end->to);
 	if (c->phase == DIALLING)
 		assert(c->in == &asking && c->io.fd < 0);
@@ -1720,16 +1929,21 @@ check_agent_conn(const struct conn *c)
 	int p = c->phase;
 
 	assert(c->io.added && c->end && !c->node && !c->agent);
-	assert(c->io.heap >= 0 || c->io.ready & IO_T);
+	assert(c->io.heap >= 0 || c->io.ready & IO_T || p == KEPT);
 	if (p == DIALLING || p == REGISTERING || p == IDLE || p == PINGED) {
 		check_slot(c);
 		return;
 	}
-	assert(slots[c->slot] != c);
-	assert(p == HELD || p == CHILD || p == LINGER || p == RELAY);
+	assert(servers[c->s.server].slots[c->slot] != c || c->sshd);
+	assert(p == HELD || p == CHILD || p == LINGER || p == RELAY ||
+	    p == KEPT);
+	assert(p != KEPT || (c->end->resume.kept && c->end->net < 0 &&
+	    cfg.resume_for));
+	assert(p == KEPT || p == HELD || p == LINGER || !c->end->resume.kept);
 	assert((c->in == &asking) == (p == HELD));
 	assert((c->in == &evictable) == (p == LINGER));
-	assert((c->in == &live) == (p == CHILD || (p == RELAY && !c->sshd)));
+	assert((c->in == &live) == (p == CHILD || p == KEPT || (p == RELAY &&
+	    !c->sshd)));
 	assert((p == RELAY) == (c->end->to != NULL));
 	assert(!c->end->proof);
 	if (p == RELAY) {
@@ -1738,12 +1952,15 @@ check_agent_conn(const struct conn *c)
 	}
 	if (p == HELD || (p == RELAY && !c->sshd))
 		check_called(of_fd[c->io.fd]);
+	if (p == KEPT)
+		check_called(of_fd[c->io.fd]->of);
 }
 
 static void
 check_agent(void)
 {
-	int i, n[RELAY + 1] = { 0 }, all = 0, sshds = 0, used = 0;
+	int i, j, n[RELAY + 1] = { 0 }, all = 0, sshds = 0, used = 0;
+	int parked = 0;
 	struct conn *c;
 
 	for (i = 0; i < nwatched; i++)
@@ -1753,14 +1970,18 @@ check_agent(void)
 			sshds += c->sshd;
 			all++;
 		}
-	for (i = 0; i < MAX_SPARE; i++)
-		used += slots[i] != NULL;
+	for (j = 0; j < nservers; j++) {
+		parked += servers[j].parked;
+		for (i = 0; i < MAX_SPARE; i++)
+			used += servers[j].slots[i] != NULL;
+	}
 	assert(nconns == all && parked == n[IDLE] + n[PINGED]);
 	assert(held == n[HELD] && asking.n == n[DIALLING] + n[HELD]);
 	assert(used == parked + n[DIALLING] + n[REGISTERING]);
-	assert(2 * sshds == n[RELAY] && live.n == sshds + n[CHILD]);
+	assert(2 * sshds == n[RELAY] && live.n == sshds + n[CHILD] +
+	    n[KEPT]);
 	assert(evictable.n == n[LINGER] && !pending.n && !nwaiting);
-	assert(held + live.n <= cfg.sessions);
+	assert(held + live.n <= 2 * cfg.sessions);
 }
 
 /* What the dialler is asked for. */
@@ -1857,7 +2078,8 @@ put_record(unsigned who, unsigned how, unsigned line)
 	n = how == 8 || how == 9 ? 0 : n;
 	if (how == 15)
 		fds[0] = dup(null);
-	else if (n && (fds[0] = lead(q->source ? SSHD : NET, &f)) < 0)
+	else if (n && (fds[0] = lead(q->keep ? KEEPER : q->source ? SSHD : NET,
+	    &f)) < 0)
 		return;
 	for (i = 1; i < n; i++)
 		if ((fds[i] = lead(SIDE, &side)) < 0)
@@ -1898,18 +2120,88 @@ put_record(unsigned who, unsigned how, unsigned line)
 	    sizeof *orders);
 }
 
+/* What GO says, behind the first line of that name: 0, 1: which session. */
+static int
+go_of(const struct far *f, char token[TOKEN_LEN + 1], long *seq,
+    char key[KEY_LEN + 1])
+{
+	const char *b = (const char *)f->sent;
+	char line[LINE_LEN];
+	struct peer p;
+	uint64_t id;
+	size_t i;
+	int r;
+
+	for (i = 0; (r = line_take(b + i, f->nsent - i, line)) > 0; i += r)
+		if (word_is(line, "GO")) {
+			go_parse(line, &id, &p, key);
+			return cfg.resume_for &&
+			    resume_parse(line, token, seq) > 0;
+		}
+	return 0;
+}
+
+/* A keeper gets the connection that began its session, and then those alone
+ * that name it, with the same key, each with a higher number. */
+static size_t
+keeper_takes(struct far *k)
+{
+	char token[2][TOKEN_LEN + 1], key[2][KEY_LEN + 1], c;
+	int fds[NET_FDS], n = 0;
+	const struct far *f;
+	long seq[2];
+
+	if (k->fd < 0 || k->stalled || net_recv_fds(k->fd, &c, 1, fds, &n) !=
+	    1)
+		return 0;
+	assert(n == 1 && k->of && (f = far_at(*fds)));
+	assert(go_of(k->of, token[0], &seq[0], key[0]));
+	assert(go_of(f, token[1], &seq[1], key[1]));
+	assert(!strcmp(token[0], token[1]) && !strcmp(key[0], key[1]));
+	assert(k->given++ ? seq[1] > k->seq : f == k->of && !seq[1]);
+	k->seq = seq[1];
+	if (k->has >= 0)
+		close(k->has);
+	k->has = *fds;
+	return 1;
+}
+
 static void
-put_go(struct far *f, unsigned how)
+put_kept(struct far *k, unsigned which)
+{
+	static const char *const lines[] = { "lost closed\n", "back \n",
+	    "full \n", "end up 1 down 2: closed\n", "lost no answer\n",
+	    "full\nfull\nlost x\nback\n", "lost\n", "lost \x1b[2J\n", "end\n",
+	    "lost x\nend x", "what\n", "\n", "full \nlost x\n", "back\nback\n",
+	    "LOST x\n", "end up" };
+	char b[LINE_LEN];
+
+	if (which & 64) {
+		memset(b, 'w', sizeof b);
+		memcpy(b, "lost ", 5);
+		b[sizeof b - 1] = which & 1 ? '\n' : 'w';
+		put(k, b, sizeof b);
+		return;
+	}
+	put_line(k, lines[which % LEN(lines)], which & 16);
+}
+
+static void
+put_go(struct far *f, unsigned how, int resume)
 {
 	static const char *const words[] = { "", " key=ka", " key=kb",
 	    " key=\x1b" };
 	static const char *const froms[] = { " from=198.51.100.1:1000",
 	    " from=[2001:db8::1]:2", "", " from=unix", " from=x:99999",
 	    " from=198.51.100.1:1000", " from=198.51.100.2:7", " from=" };
-	char b[LINE_LEN];
+	char b[LINE_LEN], more[80] = "";
 
-	snprintf(b, sizeof b, "GO%s%s%s\n", how & 32 ? " id=1a" : "",
-	    froms[how & 7], words[how >> 3 & 3]);
+	if (resume >= 0)
+		snprintf(more, sizeof more, " resume=%s4567890123456789abcdef01"
+		    " seq=%d", resume & 4 ? "0123abcd" : "00ff00ff", (resume &
+		    3) + (resume >> 3 & 7) * 5);
+	snprintf(b, sizeof b, "GO%s%s%s%s\n", how & 32 ? " id=1a" : "",
+	    froms[how & 7], words[how >> 3 & 3], more);
 	put_line(f, b, how & 128);
 	if (how & 64)
 		put_payload(f, how & 7);
@@ -1934,8 +2226,8 @@ nth_far(unsigned n, int sshd)
 	int i;
 
 	for (i = nfars - 1; i >= 0; i--)
-		if (fars[i].fd >= 0 && fars[i].kind == (sshd ? SSHD : NET) &&
-		    !n--)
+		if (fars[i].fd >= 0 && (fars[i].kind == (sshd ? SSHD : NET) ||
+		    (sshd && fars[i].kind == KEEPER)) && !n--)
 			return &fars[i];
 	return NULL;
 }
@@ -1961,9 +2253,11 @@ agent_step(unsigned what, unsigned with)
 	else if (what == 3 && f)
 		put_word(f, how & 31, how & 32);
 	else if (what == 4 && f)
-		put_go(f, next_byte());
+		put_go(f, next_byte(), -1);
 	else if (what == 5 && f)
 		put_payload(f, how);
+	else if (what == 6 && s && s->kind == KEEPER)
+		put_kept(s, how);
 	else if (what == 6 && s)
 		put_payload(s, how);
 	else if (what == 7 && f)
@@ -1984,6 +2278,8 @@ agent_step(unsigned what, unsigned with)
 		kid_end(with & 7, how & 1 ? 9 : (int)how << 8);
 	else if (what == 14 && f)
 		put_raw(f);
+	else if (what == 15 && f && how & 2)
+		put_go(f, next_byte(), how >> 2 | (how & 1) << 4);
 	else if (what == 15 && f)
 		put_line(f, "OK\n", how & 1);
 }
@@ -1994,13 +2290,35 @@ is_well(const struct far *f)
 	return f && f->fd >= 0 && !f->shut && !f->stalled && !f->reset;
 }
 
+/* The agent itself says nothing behind READY, but that a session is gone, or
+ * its keeper has no ear for now. */
+static void
+check_refused(const struct far *f, size_t from, long seq)
+{
+	static const char gone[] = "ERROR gone ", busy[] = "ERROR busy ";
+	const unsigned char *b = f->got + from;
+	size_t n = f->ngot - from;
+	struct frame fr;
+	int r = frame_parse(b, n, &fr);
+
+	if (!n)
+		return;
+	assert(seq && r >= 0 && *b == F_CLOSE);
+	if (!r)
+		return;
+	assert(n - r <= fr.len);
+	n = n - r < 11 ? n - r : 11;
+	assert(!memcmp(b + r, gone, n) || !memcmp(b + r, busy, n));
+}
+
 /* What has come to f behind its READY is the beginning of what an sshd has
  * sent, and in a session that is well all of it; and the other way round. */
 static void
 check_agent_far(const struct far *f, const struct far *live_sshd)
 {
 	const char *b = (const char *)f->got;
-	char key[KEY_LEN + 1], line[LINE_LEN];
+	char key[KEY_LEN + 1], line[LINE_LEN], token[TOKEN_LEN + 1];
+	long seq;
 	const struct far *s;
 	size_t i = 0, go = behind_go(f, key), n;
 	int r, ready = 0;
@@ -2014,6 +2332,10 @@ check_agent_far(const struct far *f, const struct far *live_sshd)
 		i += r;
 	}
 	assert(ready || i == f->ngot);
+	if (go && go_of(f, token, &seq, key)) {
+		check_refused(f, i, seq);
+		return;
+	}
 	for (r = 0, s = fars; s < fars + nfars; s++) {
 		if (s->kind != SSHD || s->of != f)
 			continue;
@@ -2083,8 +2405,10 @@ agent_end(void)
 	now_ms += 3000;
 	if (calm < 40)
 		return 0;
-	assert(!live.n && !held && !evictable.n && !parked);
-	assert(nconns <= cfg.spare);
+	assert(!live.n && !held && !evictable.n);
+	for (i = 0; i < nservers; i++)
+		assert(!servers[i].parked);
+	assert(nconns <= cfg.spare * nservers);
 	return 1;
 }
 
@@ -2140,14 +2464,19 @@ agent_clean_up(void)
 	no_memory_in = 0;
 	check_agent();
 	assert(!live.n);
-	memset(slots, 0, sizeof slots);
+	for (i = 0; i < nservers; i++)
+		memset(servers[i].slots, 0, sizeof servers[i].slots);
 	for (i = 0; i < nwatched;)
 		if ((c = conn_of(i))) {
 			drop(c, "the end");
 			i = 0;
 		} else
 			i++;
-	assert(!nconns && !parked && !held && !asking.n && !evictable.n);
+	assert(!nconns && !held && !asking.n && !evictable.n);
+	for (i = 0; i < nservers; i++) {
+		assert(!servers[i].parked);
+		seen_del(&servers[i].retry);
+	}
 	for (i = 0; i < nfars; i++) {
 		take(&fars[i]);
 		leave(&fars[i]);
@@ -2156,11 +2485,11 @@ agent_clean_up(void)
 	seen_close(&dialler);
 	finish_record();
 	seen_close(&watch);
-	seen_del(&retry);
 	seen_del(&housekeeping);
 	seen_del(&drained);
 	io_del(&driver);
 	close(changes);
+	changes = -1;
 	for (i = 0; i < nkids; i++)
 		close_if(kids[i].fd);
 	assert(!nwatched && !nadded);
@@ -2172,6 +2501,7 @@ static void
 agent(unsigned how)
 {
 	unsigned more = next_byte();
+	int i;
 
 	is_agent = 1;
 	cfg.about = cfg.node;
@@ -2185,12 +2515,13 @@ agent(unsigned how)
 		memcpy(cfg.node, "nd", 3);
 	if (how & 4)
 		mine = key_ours;
-	assert(url_parse("srv.example:80", &url) == 0);
-	fails = 0;
+	nservers = more & 16 ? 2 : 1;
+	cfg.resume_for = more & 8 ? 0 : 600;
+	for (i = 0; i < nservers; i++)
+		assert(url_parse(i ? "b.example:80" : "srv.example:80",
+		    &servers[i].url) == 0);
 	looked = look_under_way = 0;
 	turn_at[0] = turn_at[1] = now_ms;
-	retry_at = hurried = 0;
-	*refusal = '\0';
 	next_id = 1;
 	calm = norders = 0;
 	taken = 0;
@@ -2228,12 +2559,14 @@ static void
 prepare(void)
 {
 	memcpy(&cfg, born, sizeof cfg);
-	memset(&url, 0, sizeof url);
-	memset(&proxy, 0, sizeof proxy);
+	memset(servers, 0, sizeof servers);
+	srv = servers;
+	nservers = 1;
+	is_racing = 0;
 	memset(&mine, 0, sizeof mine);
 	memset(&dial, 0, sizeof dial);
 	rows = NULL;
-	nrows = asks = terminal = 0;
+	nrows = rows_max = asks = terminal = 0;
 	asks_as = R_CLIENT;
 	memset(of_fd, 0, sizeof of_fd);
 	*tls_said = '\0';

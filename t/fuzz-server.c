@@ -58,6 +58,9 @@ static struct guest {
 	int web;			/* HTTP, no 101 yet */
 	int by_web;			/* HTTP, at any time */
 	int scrapes;			/* has come to --metrics */
+	int narrow;			/* there is little room for it */
+	int is_parked;			/* when the server stopped */
+	int left;			/* before the end */
 	size_t nfront;			/* bytes of its front, still to send */
 	unsigned char from[16];		/* who it is to the server */
 	size_t nsent, ngot, npending;
@@ -181,6 +184,26 @@ memory_fails(void)
 	return 1;
 }
 
+static void
+(*seen_signal(int sig, void (*fn)(int)))(int)
+{
+	(void)sig, (void)fn;
+	return SIG_IGN;
+}
+
+static int
+seen_poll(struct pollfd *p, nfds_t n, int ms)
+{
+	(void)p, (void)n, (void)ms;
+	return 0;
+}
+
+static char *
+seen_strdup(const char *s)
+{
+	return memory_fails() ? NULL : strdup(s);
+}
+
 static void *
 seen_calloc(size_t n, size_t size)
 {
@@ -219,11 +242,12 @@ seen_close(struct io *io)
 }
 
 /* No message is written, as nobody reads them. */
-#define poll(...) 0
+#define poll seen_poll
 #define proc_raise() 1024
 #define reactor_signal(sig, fn) ((void)(fn))
-#define signal(sig, fn) ((void)(fn), SIG_IGN)
+#define signal seen_signal
 #define calloc seen_calloc
+#define strdup seen_strdup
 #define io_add seen_add
 #define io_close seen_close
 #define net_silent silent
@@ -242,6 +266,7 @@ int mssh_main(int, char *[]);
 #undef io_close
 #undef io_add
 #undef calloc
+#undef strdup
 
 /* What is below finds nothing new by being followed. */
 #ifdef __clang__
@@ -253,6 +278,7 @@ static unsigned char born[sizeof cfg];	/* cfg before any option */
 static FILE *keys_file;
 static struct io driver;
 static int calm, gone;			/* turns, at the end */
+static int stopped;			/* it had so many connections, plus 1 */
 
 static struct node *known[2 * GUESTS + CROWD];
 static int nknown;
@@ -363,6 +389,7 @@ come(int scrapes)
 	g->fd = s[0];
 	g->theirs = s[1];
 	g->shut = g->dead = g->proved = g->begun = g->web = g->by_web = 0;
+	g->narrow = g->is_parked = g->left = 0;
 	g->scrapes = scrapes;
 	g->refused = cfg.proxied;
 	address(nguests, (struct sockaddr *)&ss, &len);
@@ -598,8 +625,9 @@ put_payload(struct guest *g, unsigned how)
 	put(g, b, n);
 }
 
-/* what: 0 to 3 role and version, and 8 where it says what program it is; 12 to
- * 15 list or ping; then bits. */
+/* what: 0 to 3 role and version, and 8 where an agent says what program it is,
+ * or a client which session it goes on with; 12 to 15 list or ping; then bits.
+ */
 static void
 put_hello(struct guest *g, unsigned what, unsigned who)
 {
@@ -613,9 +641,23 @@ put_hello(struct guest *g, unsigned what, unsigned who)
 	    " wait=60 early=1" };
 	static const char *const heads[] = { "MSSH/2 agent", "MSSH/2 client",
 	    "AGENT", "CLIENT" };
-	char key[128] = "", nonce[B64_LEN + 1], b[LINE_LEN];
+	static const char *const knows[] = { "", " v=1.2 frames=1", " frames=1",
+	    " v=1.2" };
+	static const char *const resumes[] = { " seq=0", " wait=1 seq=1",
+	    " late=1 seq=0", " wait=60 early=1 seq=999999999" };
+	char key[128] = "", nonce[B64_LEN + 1], b[LINE_LEN], more[80] = "";
 
 	int asks_as = what >= 12, old = what & 2 && !asks_as;
+
+	if (!old && what & 1 && what & 8)
+		snprintf(more, sizeof more, "%s resume=%s%s", resumes[who >> 2 &
+		    3], who & 64 ? "00ff00ff" : "0123abcd",
+		    "4567890123456789abcdef01");
+	else if (!old && what & 1)
+		snprintf(more, sizeof more, "%s", waits[who >> 2 & 3]);
+	else if (!old)
+		snprintf(more, sizeof more, "%s%s", runs[who >> 2 & 3],
+		    knows[(what >> 3 & 1) | (who >> 5 & 2)]);
 
 	if (!old && cfg.keys) {
 		g->key = who >> 4 & 3;
@@ -629,11 +671,8 @@ put_hello(struct guest *g, unsigned what, unsigned who)
 		    what & 1 ? nodes[who & 3] : patterns[who & 3],
 		    waits[who >> 2 & 3], key);
 	else
-		snprintf(b, sizeof b, "%s %s%s%s%s%s", heads[what & 3],
-		    nodes[who & 3], old ? "" : what & 1 ?
-		    waits[who >> 2 & 3] : runs[who >> 2 & 3],
-		    !old && !(what & 1) && what & 8 ? " v=1.2" : "", key,
-		    who & 64 ? "\r\n" : "\n");
+		snprintf(b, sizeof b, "%s %s%s%s%s", heads[what & 3],
+		    nodes[who & 3], more, key, who & 64 ? "\r\n" : "\n");
 	put_line(g, b, who & 128);
 }
 
@@ -1059,13 +1098,26 @@ caller(const char *line)
 	return &guests[port - 1];
 }
 
+/* When to come back: not sooner, and not all at once. */
+static void
+check_stop(const char *line)
+{
+	char w[LINE_LEN];
+	long ms;
+
+	assert(stopped && word_get(line, "in", w, sizeof w) > 0);
+	assert(num_parse(w, STOP_MS, 2 * STOP_MS + stopped * 1000L / STOP_RATE,
+	    &ms) == 0);
+}
+
 /* An agent of version 2 hears OK before all else, and GO once; behind that
- * stands what its client has said, and nothing else. */
+ * stands what its client has said, and nothing else.  Only one that knows frames
+ * hears of a session that goes on. */
 static void
 check_agent(const struct guest *g, const struct hello *h, size_t off,
     int whole)
 {
-	char line[LINE_LEN];
+	char line[LINE_LEN], w[LINE_LEN];
 	struct guest *c;
 	struct hello ch;
 	int ok = 0, r;
@@ -1085,33 +1137,72 @@ check_agent(const struct guest *g, const struct hello *h, size_t off,
 		assert(ok);
 		if (word_is(line, "PING") || !strcmp(line, "PONG"))
 			continue;
+		if (word_is(line, "STOP")) {
+			check_stop(line);
+			assert(off == g->ngot);
+			return;
+		}
 		assert(word_is(line, "GO"));
+		assert(!g->is_parked);
 		c = caller(line);
 		assert(hello_of(c, &ch) == 0 && !strcmp(ch.node, h->node));
+		assert(!*ch.resume == (word_get(line, "resume", w,
+		    sizeof w) < 0));
+		assert(!*ch.resume || (h->frames && strstr(line, ch.resume)));
 		assert(from_client(c, g->got + off, g->ngot - off, whole));
 		return;
 	}
 	assert(!r);
+	/* it had time to read it */
+	assert(!g->is_parked || g->narrow || g->shut || g->dead || g->left ||
+	    g->ngot == LOG);
 }
 
-/* A client gets OK (if it wants one), then what an agent has sent. */
+/* Is that a frame that ends a session, or the beginning of one? */
+static int
+is_close(const unsigned char *b, size_t n)
+{
+	static const char error[] = "ERROR ";
+	struct frame f;
+	int r = frame_parse(b, n, &f);
+
+	return r >= 0 && n && *b == F_CLOSE && (!r || (!f.received &&
+	    n - r <= f.len && seems(b + r, n - r < 6 ? n - r : 6, error)));
+}
+
+/* A client gets OK (if it wants one), then what an agent has sent; or it is
+ * refused, in a frame where it expects frames by now. */
 static void
 check_client(const struct guest *g, const struct hello *h, size_t off,
     int whole)
 {
+	char line[LINE_LEN], w[LINE_LEN];
+	int i, framed = *h->resume && h->early;
+	struct hello a;
 	const unsigned char *b;
 	size_t n;
-	int i;
 
-	if (!h->early && starts(g->got + off, g->ngot - off, "OK"))
+	if (!h->early && starts(g->got + off, g->ngot - off, "OK")) {
+		if (line_take((const char *)g->got + off, g->ngot - off,
+		    line) > 0) {
+			framed = word_get(line, "frames", w, sizeof w) > 0;
+			assert(framed == !!*h->resume);
+		}
 		off += behind(g->got + off, g->ngot - off, 1);
+	}
 	b = g->got + off;
 	n = g->ngot - off;
-	if (!whole && (seems(b, n, "ERROR") ||
+	assert(!starts(b, n, "ERROR unsupported") || *h->resume);
+	if (!whole && framed && (!n || is_close(b, n)))
+		return;
+	/* no client of ours says both early= and resume= */
+	if (!whole && (!framed || h->early) && (seems(b, n, "ERROR") ||
 	    seems(b, n, "SSH-2.0-mssh\r\n") || seems(b, n, "OK")))
 		return;
 	for (i = 0; i < nguests; i++)
-		if (&guests[i] != g && from_agent(&guests[i], b, n, whole))
+		if (&guests[i] != g && from_agent(&guests[i], b, n, whole) &&
+		    (!*h->resume || (hello_of(&guests[i], &a) == 0 &&
+		    a.frames)))
 			return;
 	assert(!"bytes that no agent has sent");
 }
@@ -1239,7 +1330,10 @@ check_lister(const struct guest *g, const struct hello *h, size_t off)
 			continue;
 		}
 		snprintf(b, sizeof b, "END %d", rows);
-		assert(!strcmp(line, b) && off + r == g->ngot);
+		/* a key may go between END and the close */
+		assert(!strcmp(line, b) && (off + r == g->ngot ||
+		    seems(g->got + off + r, g->ngot - off - r,
+		    "ERROR denied its key was removed\n")));
 		ok = 2;
 	}
 	assert(!r);
@@ -1422,10 +1516,11 @@ crowd(void)
 /* The server has little room for what g does not read.  A scraper's page fits
  * into any new socket. */
 static void
-narrow(const struct guest *g)
+narrow(struct guest *g)
 {
 	int i, size = 1;
 
+	g->narrow = 1;
 	for (i = 0; i < nwatched; i++)
 		if (conn_of(i) && of_fd[watched[i]->fd] == g && !g->scrapes)
 			setsockopt(watched[i]->fd, SOL_SOCKET, SO_SNDBUF,
@@ -1444,6 +1539,22 @@ ask_step(struct guest *g, unsigned how)
 			put_scrape(g, next_byte());
 	} else
 		put_ask(g, how);
+}
+
+/* Who is parked learns of it. */
+static void
+stop(void)
+{
+	struct conn *c;
+	int i;
+
+	for (i = 0; i < nwatched && !halting; i++)
+		if ((c = conn_of(i)) && is_parked(c->phase) &&
+		    c->version == 2)
+			of_fd[c->io.fd]->is_parked = 1;
+	if (!stopped)
+		stopped = 1 + nconns;
+	on_term();
 }
 
 static void
@@ -1493,9 +1604,10 @@ take_step(unsigned what, unsigned with)
 		take(g, how & 1 ? LOG : how);
 		break;
 	case 11:
-		if (how & 1)
+		if (how & 1) {
+			g->left = 1;
 			leave(g);
-		else if (how & 2)
+		} else if (how & 2)
 			g->dead = 1;
 		else if (g->fd >= 0) {
 			shutdown(g->fd, SHUT_WR);
@@ -1518,7 +1630,7 @@ take_step(unsigned what, unsigned with)
 		break;
 	default:
 		if (how == 15)
-			on_term();
+			stop();
 		else if (nguests)
 			ask_step(g, how);
 		else
@@ -1585,7 +1697,7 @@ static void
 prepare(unsigned how)
 {
 	memcpy(&cfg, born, sizeof cfg);
-	nguests = no_fds = no_memory_in = calm = gone = 0;
+	nguests = no_fds = no_memory_in = calm = gone = stopped = 0;
 	unheard = NULL;
 	pinged = -1;
 	files_used = 0;

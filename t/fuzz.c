@@ -273,6 +273,81 @@ check_patterns(const char *line, const char *s)
 	assert(!"patterns from nowhere");
 }
 
+/* The words for GO fit, and say the same again. */
+static void
+check_resume(const char *words)
+{
+	char token[TOKEN_LEN + 1], again[RESUME_LEN];
+	long seq = -1;
+
+	assert(strlen(words) < RESUME_LEN && *words == ' ');
+	assert(resume_parse(words, token, &seq) == 1);
+	snprintf(again, sizeof again, " resume=%s seq=%ld", token, seq);
+	assert(!strcmp(words, again));
+}
+
+static void
+fuzz_resume(char *line, size_t n, unsigned knob)
+{
+	char *token = copy("", 0, TOKEN_LEN + 1), b[RESUME_LEN];
+	long seq = -1;
+	int r = resume_parse(line, token, &seq);
+
+	(void)n, (void)knob;
+	assert(r >= -1 && r <= 1);
+	if (r)
+		assert(strstr(line, "resume="));
+	if (r > 0) {
+		assert(strlen(token) == TOKEN_LEN && strstr(line, token));
+		assert(strspn(token, "0123456789abcdef") == TOKEN_LEN);
+		assert(seq >= 0 && seq <= 999999999);
+		snprintf(b, sizeof b, " resume=%s seq=%ld", token, seq);
+		check_resume(b);
+	}
+	free(token);
+}
+
+/* The head of a frame: all of it, or a prefix, which says no more than all;
+ * what is written is what was read.  And what close_write() makes of b. */
+static void
+fuzz_frame(const char *b, size_t n, unsigned knob)
+{
+	unsigned char *p = (unsigned char *)copy(b, n, 0), *out, *part;
+	size_t k = size_of(knob, n < FRAME_HEAD ? n : FRAME_HEAD);
+	enum code code = 1 + knob % (C_MAX - 1);
+	struct frame f, two;
+	int r, len, q;
+	char *s = copy(b, n, 1);
+
+	r = frame_parse(p, n, &f);
+	assert(r == -1 || r == 0 || r == FRAME_HEAD);
+	assert(n < FRAME_HEAD || r);
+	assert(r == 0 || n);
+	part = (unsigned char *)copy(b, k, 0);
+	q = frame_parse(part, k, &two);
+	assert(q == r || !q);
+	assert(q || !k || *part < F_MAX);
+	free(part);
+	out = (unsigned char *)copy("", 0, FRAME_HEAD);
+	if (r > 0) {
+		assert(f.type < F_MAX && f.len <= 0xffffff);
+		assert(!f.len || f.type == F_DATA || f.type == F_CLOSE);
+		assert(f.type != F_CLOSE || f.len <= FRAME_TEXT);
+		frame_write(out, &f);
+		assert(!memcmp(out, p, FRAME_HEAD));
+	}
+	free(out);
+	out = (unsigned char *)copy("", 0, FRAME_HEAD + FRAME_TEXT);
+	len = close_write(out, code, s);
+	assert(len >= FRAME_HEAD && len < FRAME_HEAD + FRAME_TEXT);
+	assert(frame_parse(out, len, &two) == FRAME_HEAD);
+	assert(two.type == F_CLOSE && (int)two.len == len - FRAME_HEAD);
+	assert(begins((char *)out + FRAME_HEAD, "ERROR "));
+	free(out);
+	free(p);
+	free(s);
+}
+
 static void
 fuzz_hello(char *line, size_t n, unsigned knob)
 {
@@ -297,6 +372,12 @@ fuzz_hello(char *line, size_t n, unsigned knob)
 	assert(h.version == 2 || (!h.run && !h.slot && !h.wait &&
 	    !h.early && !*h.key && !h.v));
 	assert(!h.v || strstr(line, " v="));
+	assert(h.frames == 0 || h.frames == 1);
+	assert(h.version == 2 || (!h.frames && !*h.resume));
+	if (*h.resume)
+		check_resume(h.resume);
+	assert(h.version == 1 || h.role == R_AGENT ||
+	    !*h.resume == !strstr(line, " resume="));
 	if (!*h.key)
 		return;
 	b64_write(h.nonce, b);
@@ -1444,6 +1525,8 @@ static const struct {
 	{ NULL, fuzz_go },		/* 0x81 */
 	{ fuzz_answer, NULL },
 	{ fuzz_dialogue, NULL },	/* 0x83 */
+	{ fuzz_frame, NULL },
+	{ NULL, fuzz_resume },		/* 0x85 */
 };
 
 int

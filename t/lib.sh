@@ -407,7 +407,8 @@ cat >"$T/msh" <<'END'
 #!/bin/sh
 node=$1
 shift
-exec "$MSSH" "$USER@$node" --server "$SRV" -F none -i "$T/key" \
+# RESUME= in a test: what a person has, who does not say --no-resume
+exec "$MSSH" "$USER@$node" ${RESUME---no-resume} --server "$SRV" -F none -i "$T/key" \
     -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
     -o BatchMode=yes -o IdentitiesOnly=yes \
     -o ConnectTimeout="${CONNECT:-20}" "$@"

@@ -11,6 +11,8 @@
  *	peer pair ADDR NODE HOW         two parked connections; the first that
  *	                                is used fails (rst, fin or mute)
  *	peer park ADDR COUNT            COUNT agents that ping every 25 s
+ *	peer restart ADDR COUNT         the same; each comes back when the
+ *	                                server has said STOP, and says when
  *	peer bench TIMES PORT CMD...    time to a banner: direct and through CMD
  *	peer run CMD...                 in a process group of its own, whose
  *	                                signals are as they are for a person
@@ -1256,6 +1258,122 @@ do_park(int argc, char **argv)
 	return lost || mute;
 }
 
+/* ---- agents of a server that is started anew ---- */
+
+enum { BUCKETS = 120 };			/* of 250 ms */
+
+struct back {
+	int64_t *at;			/* us: it dials then; 0: it is parked */
+	struct pollfd *p;
+	struct sockaddr_in to;
+	int n, left, refused, silent, tries[BUCKETS];
+	int64_t stop;			/* the first STOP came */
+};
+
+/* Agent i lost its connection: by STOP, in ms, or without a word. */
+static void
+back_later(struct back *b, int i, const char *line)
+{
+	const char *in = strstr(line, "STOP in=");
+	int ms = in ? atoi(in + 8) : 500 + rand() % 500;
+
+	if (!b->stop)
+		b->stop = now_us();
+	b->silent += !in;
+	b->at[i] = now_us() + ms * 1000LL;
+	close(b->p[i].fd);
+	b->p[i].fd = -1;
+}
+
+static void
+back_dial(struct back *b, int i)
+{
+	int64_t k = (now_us() - b->stop) / 250000;
+	char line[80];
+
+	b->tries[k < BUCKETS ? k : BUCKETS - 1]++;
+	b->p[i].fd = dial_from(&b->to, i / 200);
+	snprintf(line, sizeof line, "MSSH/2 agent node-%05d run=%x slot=0\n",
+	    i, i + 1);
+	if (b->p[i].fd < 0 || !ready(b->p[i].fd, POLLOUT, PATIENCE) ||
+	    send(b->p[i].fd, line, strlen(line), MSG_NOSIGNAL) < 0) {
+		b->refused++;
+		close(b->p[i].fd);
+		b->p[i].fd = -1;
+		b->at[i] = now_us() + (500 + rand() % 500) * 1000LL;
+	} else
+		b->at[i] = -1;		/* OK is to come */
+}
+
+static void
+back_event(struct back *b, int i)
+{
+	char line[512];
+	ssize_t r = recv(b->p[i].fd, line, sizeof line - 1, MSG_DONTWAIT);
+
+	if (r < 0 && errno == EAGAIN)
+		return;
+	line[r > 0 ? r : 0] = '\0';
+	if (b->at[i] == -1 && r > 2 && !memcmp(line, "OK", 2)) {
+		b->at[i] = 0;
+		b->left--;
+	} else if (strstr(line, "STOP in=") || r <= 0) {
+		b->left += !b->at[i];
+		back_later(b, i, line);
+	}
+}
+
+static int
+do_restart(int argc, char **argv)
+{
+	struct back b = { .stop = 0 };
+	struct rlimit lim;
+	int i, k, peak = 0, sum;
+
+	if (argc < 2)
+		die("restart ADDR COUNT");
+	getrlimit(RLIMIT_NOFILE, &lim);
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	b.to = addr_of(argv[0]);
+	b.n = b.left = atoi(argv[1]);
+	b.at = calloc((size_t)b.n, sizeof *b.at);
+	b.p = calloc((size_t)b.n, sizeof *b.p);
+	for (i = 0; i < b.n; i++) {
+		b.p[i].fd = -1;
+		b.p[i].events = POLLIN;
+		back_dial(&b, i);
+	}
+	signal(SIGTERM, on_term);
+	memset(b.tries, 0, sizeof b.tries);
+	b.refused = 0;
+	for (k = 0; k < 2; k++) {	/* parked, and parked anew */
+		while (!stopped && (b.left || (k && !b.stop))) {
+			if (poll(b.p, (nfds_t)b.n, 2) > 0)
+				for (i = 0; i < b.n; i++)
+					if (b.p[i].revents)
+						back_event(&b, i);
+			for (i = 0; i < b.n; i++)
+				if (b.at[i] > 0 && b.at[i] <= now_us())
+					back_dial(&b, i);
+		}
+		printf("%s %d\n", k ? "back" : "parked", b.n - b.left);
+		fflush(stdout);
+	}
+	for (k = 0; k + 4 <= BUCKETS; k++) {
+		for (sum = 0, i = 0; i < 4; i++)
+			sum += b.tries[k + i];
+		if (sum > peak)
+			peak = sum;
+	}
+	printf("all were back after %lld ms, at most %d connects a second, %d "
+	    "refused, %d without STOP\n", (long long)(now_us() - b.stop) /
+	    1000, peak, b.refused, b.silent);
+	free(b.at);
+	free(b.p);
+	return b.left != 0;
+}
+
 /* ---- time ---- */
 
 static int
@@ -1381,7 +1499,8 @@ static const struct {
 } commands[] = {
 	{ "serve", do_serve }, { "stdio", do_stdio }, { "xfer", do_xfer },
 	{ "pipe", do_pipe }, { "talk", do_talk }, { "crowd", do_crowd },
-	{ "pair", do_pair }, { "park", do_park }, { "bench", do_bench },
+	{ "pair", do_pair }, { "park", do_park },
+	{ "restart", do_restart }, { "bench", do_bench },
 	{ "run", do_run }, { "log", do_log },
 };
 
