@@ -18,8 +18,9 @@ ALL_CFLAGS = $(WARN) $(CPPFLAGS) -DVERSION='"$(VERSION)"' $(CFLAGS)
 UNITS = mssh-server.service mssh-server.socket mssh-agent.service \
 	mssh-agent@.service
 # what make check runs, those that wait long first, and how many at a time
-TESTS = t/[38]*.t t/43*.t t/6[0145]*.t t/44*.t t/4[016]*.t t/1*.t \
-	t/[!13468]*.t t/6[!0145]*.t t/4[!01346]*.t t/.cache/50-proto
+TESTS = t/[38]*.t t/43*.t t/6[014589]*.t t/44*.t t/4[016]*.t t/1*.t \
+	t/.cache/48-cuts t/[!13468]*.t t/6[!014589]*.t t/4[!01346]*.t \
+	t/.cache/50-proto
 JOBS = 6
 NEED = sshd ssh scp sftp rsync plink ip nft conntrack mandoc openssl \
 	systemd-analyze script prove perl nginx haproxy caddy stunnel4 \
@@ -80,7 +81,7 @@ bench: mssh
 bench-full: mssh
 	t/bench/run --full
 
-check: mssh t/.cache/50-proto t/.cache/peer
+check: mssh t/.cache/50-proto t/.cache/48-cuts t/.cache/peer
 	t/need $(NEED)
 	prove -j $(JOBS) --timer --exec '' $(TESTS)
 
@@ -91,6 +92,11 @@ check-vm: mssh
 t/.cache/50-proto: t/50-proto.c proto.h
 	mkdir -p t/.cache
 	$(CC) $(ALL_CFLAGS) -o $@ t/50-proto.c
+
+# resumption without a network: it includes mssh.c
+t/.cache/48-cuts: t/48-cuts.c mssh.c proto.h reactor.h reactor.o
+	mkdir -p t/.cache
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ t/48-cuts.c reactor.o
 
 # whole or not at all: tests that run alone make it, too
 t/.cache/peer: t/peer.c

@@ -94,6 +94,14 @@ ok 'a client is served, refused or closed in the end' \
     explore live -a -f -m200000 -w22
 figures live
 
+again() (
+	verifier again '-O2 -DSAFETY -DCOLLAPSE -DMEMLIM=1000' -DRESUME
+)
+ok 'a verifier for a session that goes on by other connections' again
+ok 'each byte once and in order, the newest connection wins, no other key' \
+    explore again -m200000 -w22
+figures again
+
 # ---- and it would find out
 
 # broken RULE FLAGS 'WHAT SPIN SAYS': with that rule broken there is an error.
@@ -116,6 +124,11 @@ ANY_PROOF:-DONLY=3:assertion violated:a wrong proof is good enough
 CALLED_STAYS:-DONLY=5:assertion violated:a key that is removed after GO
 MUTE_CLIENT:-DONLY=4:assertion violated:a client is paired without a byte
 PONG_LOST:-DONLY=4:assertion violated:a ping's answer that crosses GO is lost
+ANY_SEQ:-DRESUME:assertion violated:a connection that comes late is taken
+ANY_KEY:-DRESUME:assertion violated:a session is resumed with another key
+OLD_STAYS:-DRESUME:assertion violated:the old connection is still read
+RESEND_ALL:-DRESUME:assertion violated:what was received is sent again
+NOT_SYNCED:-DRESUME:assertion violated:bytes are sent before the first frame
 NO_DEADLINE:-DLIVE:invalid end state:a client may wait for ever
 END
 finish

@@ -20,7 +20,247 @@
  * to break, for 80-model.t: -DPONG_AFTER_GO -DPUSH_OUT -DDEAF_PROBE
  * -DEAT_COPY -DPARK_AGAIN -DANY_PROOF -DCALLED_STAYS -DMUTE_CLIENT -DPONG_LOST
  * -DNO_DEADLINE.
+ *
+ * -DRESUME is another model, of one session that goes on by other connections.
+ * Rules to break there: -DANY_SEQ -DANY_KEY -DOLD_STAYS -DRESEND_ALL
+ * -DNOT_SYNCED.
  */
+#ifdef RESUME
+/* A session and its connections: the proxy dials one after the other, and each
+ * reaches the agent when it likes, or never.  A connection may be cut at any time, and
+ * what is under way is lost.  A byte of a stream is its place in
+ * it, which the wire does not carry: whoever takes one that is not the next
+ * breaks an assertion.  F_END is the last byte of each stream.  A stranger who
+ * knows the token, but has another key, comes as well. */
+# define DIALS 3
+# define LAST(e) (3 - (e))	/* of what e sends; it is F_END */
+# define STRANGER DIALS
+# define NONE (DIALS + 1)
+# define PROXY 0
+# define KEEPER 1
+
+mtype = { data, gone };
+chan way[2 * DIALS + 2] = [2] of { mtype, byte, byte }; /* what, place, received */
+bit dialled[DIALS + 1];		/* on its way to the agent */
+bit cut[DIALS + 1];
+
+byte fd[2] = NONE;		/* by which connection an end goes on */
+bit synced[2], over[2], first[2];
+byte sent[2], acked[2], received[2], told[2];
+byte dials;			/* so many were */
+byte newest;			/* of those that the keeper was given */
+bit kept;			/* there is a session */
+byte old = NONE;		/* that the keeper had before */
+
+/* Nobody reads what is for e in its old connection; that spares states. */
+inline forget(e) {
+	do
+	:: fd[e] != NONE && nempty(way[2 * fd[e] + 1 - e]) ->
+		way[2 * fd[e] + 1 - e]?m,_,_
+	:: fd[e] == NONE || empty(way[2 * fd[e] + 1 - e]) -> break
+	od;
+	m = 0
+}
+
+/* mssh.c: resumable_attach */
+inline resumable_attach(e, k, sync) {
+# ifdef OLD_STAYS
+	if
+	:: e == KEEPER && fd[e] != NONE -> old = fd[e]
+	:: else
+	fi;
+# else
+	forget(e);
+# endif
+	fd[e] = k;
+	synced[e] = sync;
+	first[e] = 1
+}
+
+/* mssh.c: resumable_detach */
+inline resumable_detach(e) {
+	forget(e);
+	fd[e] = NONE;
+	synced[e] = 0;
+	first[e] = 0
+}
+
+/* mssh.c: frame_heard */
+inline frame_heard(e, r) {
+	if
+	:: !synced[e] ->
+		assert(r >= acked[e] && r <= LAST(e));
+		synced[e] = 1;
+# ifdef RESEND_ALL
+		sent[e] = acked[e]
+# else
+		sent[e] = r
+# endif
+	:: else
+	fi;
+	assert(r >= acked[e] && r <= sent[e]);
+	acked[e] = r
+}
+
+/* mssh.c: frames_take */
+inline frames_take(e, k) {
+	way[2 * k + 1 - e]?m,n,r;
+	if
+	:: m == gone ->		/* mssh.c: close_take */
+		over[e] = 1;
+		resumable_detach(e)
+	:: else ->
+		frame_heard(e, r);
+		if
+		:: n ->
+			assert(n == received[e] + 1);
+			received[e]++
+		:: else
+		fi
+	fi;
+	m = 0; n = 0; r = 0
+}
+
+/* mssh.c: frame_next */
+inline frame_next(e, place) {
+	if
+	:: cut[fd[e]]
+	:: else -> way[2 * fd[e] + e]!data(place, received[e])
+	fi;
+	told[e] = received[e];
+	first[e] = 0
+}
+
+/* mssh.c: is_complete */
+# define COMPLETE(e) (received[e] == LAST(1 - (e)) && \
+	acked[e] == LAST(e) && told[e] == received[e] && !first[e])
+
+# ifdef NOT_SYNCED
+#  define MAY_SEND(e) true
+# else
+#  define MAY_SEND(e) synced[e]
+# endif
+
+/* mssh.c: resumable_run */
+proctype end_of(byte e)
+{
+	mtype m;
+	byte n, r;
+
+end:	do
+	:: atomic { !over[e] && fd[e] != NONE && COMPLETE(e) ->
+		/* the other has all as well, and has said all */
+		assert(received[1 - e] == LAST(e) &&
+		    sent[1 - e] == LAST(1 - e));
+		over[e] = 1;	/* what it has sent still arrives */
+		fd[e] = NONE }
+	:: atomic { !over[e] && fd[e] != NONE && nfull(way[2 * fd[e] + e]) &&
+	    MAY_SEND(e) && sent[e] < LAST(e) ->
+		sent[e]++;
+		frame_next(e, sent[e]) }
+	:: atomic { !over[e] && fd[e] != NONE && nfull(way[2 * fd[e] + e]) &&
+	    (first[e] || told[e] != received[e]) ->
+		frame_next(e, 0) }
+	/* mssh.c: frames_receive */
+	:: atomic { !over[e] && fd[e] != NONE &&
+	    nempty(way[2 * fd[e] + 1 - e]) -> frames_take(e, fd[e]) }
+	:: atomic { !over[e] && e == KEEPER && old != NONE &&
+	    nempty(way[2 * old + 1 - e]) -> frames_take(e, old) }
+	/* it thinks so, or it is; the keeper waits for the next as well */
+	:: atomic { !over[e] && fd[e] != NONE && (cut[fd[e]] || e == PROXY) ->
+		resumable_detach(e) }
+	/* mssh.c: session_redial */
+	:: atomic { e == PROXY && !over[e] && fd[e] == NONE &&
+	    dials < DIALS ->
+		dialled[dials] = 1;
+		resumable_attach(e, dials, !dials);
+		if
+		:: dials -> frame_next(e, 0)	/* mssh.c: early_send */
+		:: else
+		fi;
+		dials++ }
+	od
+}
+
+# ifdef ANY_SEQ
+#  define IS_NEWER(k) true
+# else
+#  define IS_NEWER(k) (k > newest)
+# endif
+# ifdef ANY_KEY
+#  define HAS_KEY(k) true
+# else
+#  define HAS_KEY(k) (k != STRANGER)
+# endif
+
+/* It gives each connection that comes to the keeper, or to nobody. */
+/* mssh.c: session_resume */
+proctype agent()
+{
+	byte k;
+	mtype m;
+
+end:	do
+	:: atomic {
+		if
+		:: dialled[0] -> k = 0
+		:: dialled[1] -> k = 1
+		:: dialled[2] -> k = 2
+		:: dialled[STRANGER] && kept -> k = STRANGER
+		fi;
+		dialled[k] = 0;
+		if
+		/* mssh.c: session_keep */
+		:: k == 0 && !kept ->
+			kept = 1;
+			resumable_attach(KEEPER, 0, 1)
+		:: kept && !over[KEEPER] && k > 0 && IS_NEWER(k) &&
+		    HAS_KEY(k) ->
+			assert(k != STRANGER);
+			newest = k;
+			/* what it was sent is older than its end */
+			resumable_attach(KEEPER, k, 0)
+		:: else ->
+			if
+			:: k == STRANGER || cut[k]
+			:: else -> way[2 * k + KEEPER]!gone(0, 0)
+			fi
+		fi;
+		k = 0 }
+	od
+}
+
+/* All that is under way in a connection is lost. */
+proctype network()
+{
+	byte k;
+	mtype m;
+
+end:	atomic {
+		if
+		:: dials > 0 -> k = 0
+		:: dials > 1 -> k = 1
+		fi;
+		cut[k] = 1;
+		do
+		:: way[2 * k]?m,_,_
+		:: way[2 * k + 1]?m,_,_
+		:: empty(way[2 * k]) && empty(way[2 * k + 1]) -> break
+		od;
+		m = 0;
+		k = 0 }
+}
+
+init {
+	atomic {
+		dialled[STRANGER] = 1;
+		run end_of(PROXY);
+		run end_of(KEEPER);
+		run agent();
+		run network()
+	}
+}
+#else
 #ifdef LIVE
 # define ONLY 4
 # define NA 2			/* connections of agents, in all */
@@ -909,4 +1149,5 @@ init {
 # define SETTLED (phase[NA] == RELAY || phase[NA] == LINGER || \
 	phase[NA] == CLOSED)
 ltl served { <> SETTLED }
+#endif
 #endif
