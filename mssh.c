@@ -213,6 +213,7 @@ struct kept {			/* agent: what a keeper's session is found by */
 	long seq;		/* of the newest connection */
 	int64_t lost;		/* when that was lost, or 0 */
 	int index;		/* in memory.held */
+	int ending;		/* to make room */
 };
 
 struct node {
@@ -2950,6 +2951,7 @@ struct resumable {
 	int64_t since;			/* it is attached */
 	int ping_ms, keep_ms;		/* keep_ms: it is kept while detached */
 	int starved;
+	int64_t full_at;		/* E_FULL may come again */
 	void (*on_also)(struct resumable *);
 	void (*on_event)(struct resumable *, enum event, const char *why);
 
@@ -2990,14 +2992,6 @@ resumable_end(struct resumable *r, int tell, enum code code, const char *fmt,
 	r->code = code;
 }
 
-/* ssh has gone: what it has said is sent still. */
-static void
-resumable_left(struct resumable *r)
-{
-	resumable_end(r, 1, C_OFFLINE, "the client has ended");
-	r->ssh_gone = 1;
-}
-
 /* Goes on by fd.  synced: neither end has received a byte before; else the
  * session is lost until the first frame has come. */
 static void
@@ -3008,8 +3002,7 @@ resumable_attach(struct resumable *r, int fd, int synced)
 	net_blocking(r->fd = fd, 0);
 	r->have = r->off = r->size = r->left = 0;
 	r->blocked = 0;
-	if ((r->synced = synced))
-		r->lost_at = 0;
+	r->synced = synced;
 	r->since = r->ack_at = reactor_clock();
 	r->due = r->ack_at + ANSWER_MAX;
 	r->ping_at = r->ack_at + r->ping_ms;
@@ -3043,7 +3036,7 @@ frame_next(struct resumable *r, int64_t now)
 		r->gone = 0;
 		return;
 	} else if (r->synced && r->log.sent < r->log.tail &&
-	    r->log.sent - r->log.acked < CHUNKS * CHUNK)
+	    (r->over || r->log.sent - r->log.acked < CHUNKS * CHUNK))
 		r->len = backlog_next(&r->log, &r->data);
 	else if (r->synced && r->in_end && !r->in_error && !r->end_sent &&
 	    r->log.sent == r->log.tail)
@@ -3108,6 +3101,7 @@ frame_heard(struct resumable *r, const struct frame *f)
 	uint64_t got = f->received;
 
 	r->heard = 1;
+	r->lost_at = 0;
 	if (!r->synced) {		/* send again from there on */
 		if (got < l->acked || got > l->tail + r->in_end)
 			return -1;
@@ -3115,7 +3109,6 @@ frame_heard(struct resumable *r, const struct frame *f)
 		l->sent = got - r->end_sent;
 		r->on_event(r, E_BACK, "");
 		r->synced = 1;
-		r->lost_at = 0;
 	}
 	/* a frame under way may be acknowledged in part */
 	if (got > l->sent + (r->size && r->gone > FRAME_HEAD ?
@@ -3177,7 +3170,8 @@ close_take(struct resumable *r, char text[FRAME_TEXT + 1])
 	plain(text);
 	if ((code = reply_parse(text, &why)) < 0)
 		why = text;
-	if (!r->synced && code != C_GONE && code != C_DENIED)
+	if ((!r->synced || (r->in != r->out && r->lost_at && !r->heard)) &&
+	    code != C_GONE && code != C_DENIED)
 		return memmove(text, why, strlen(why) + 1);
 	resumable_end(r, 0, code > 0 ? code : C_SYNTAX, "%s", why);
 	return NULL;
@@ -3261,10 +3255,28 @@ backlog_read(struct resumable *r)
 		r->log.tail += n;
 	else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
 		r->in_end = 1;
-		r->in_error = n && r->in == r->out ? errno : 0;
+		/* a command may end with unread bytes */
+		r->in_error = n && r->in == r->out && !cfg.exec ? errno : 0;
 	}
 	if (n <= 0 && r->log.acked == r->log.tail)
 		chunk_free(&r->log, r->log.tail);
+}
+
+/* ssh has gone: what it has said is sent still. */
+static void
+resumable_left(struct resumable *r)
+{
+	struct pollfd p = { r->in, POLLIN, 0 };
+	uint64_t was;
+
+	do {
+		was = r->log.tail;
+		if (!r->in_end && !backlog_full(&r->log, CHUNKS) &&
+		    poll(&p, 1, 0) > 0)
+			backlog_read(r);
+	} while (r->log.tail != was);
+	resumable_end(r, 1, C_OFFLINE, "the client has ended");
+	r->ssh_gone = 1;
 }
 
 /* Both streams have ended, and both ends know. */
@@ -3328,12 +3340,16 @@ resumable_wait(struct resumable *r, int more)
 	};
 	const char *why;
 
-	if (!r->starved && full && backlog_starves(&r->log))
-		r->on_event(r, E_FULL, "");
 	r->starved = full && backlog_starves(&r->log);
+	/* one that is detached may wait, one that has chunks goes on */
+	if (r->starved && r->fd >= 0 && memory.held[memory.mine] <= 1 &&
+	    reactor_clock() >= r->full_at) {
+		r->on_event(r, E_FULL, "");
+		r->full_at = reactor_clock() + 1000;
+	}
 	/* acknowledgements may be behind what out does not take: another
 	 * connection begins with one */
-	if (r->blocked && full && r->due == INT64_MAX)
+	if (r->blocked && full && !r->starved && r->due == INT64_MAX)
 		r->due = reactor_clock() + PATIENCE * 1000;
 	if (poll(p, LEN(p), resumable_idle(r, reactor_clock())) < 0)
 		return;
@@ -3570,6 +3586,8 @@ look_up(const char *host, const char *port, int family)
 	    !interrupted)
 		;
 	close(q[0]);
+	if (got < 0)
+		kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	if (got != (ssize_t)sizeof dial)
 		return too_late();
@@ -4228,7 +4246,7 @@ keeper_main(void)
 	proc_keep((const int[]){ sshd, p[1] }, 2);
 	proc_confine(1, NULL, &what);
 	wipe(servers, sizeof servers);
-	memory.mine = dial.q.index;
+	memory.mine = (unsigned)dial.q.index % memory.n;
 	resumable_init(&r, sshd, sshd);
 	r.also = p[1];
 	r.on_also = keeper_take;
@@ -4238,8 +4256,12 @@ keeper_main(void)
 	r.lost_at = reactor_clock();
 	net_blocking(sshd, 0);
 	net_blocking(p[1], 0);
+	/* until then its number may be that of another */
+	poll(&(struct pollfd){ p[1], POLLIN, 0 }, 1, -1);
+	keeper_take(&r);
 	resumable_run(&r);
-	memory.held[memory.mine] = 0;
+	if (r.attached)
+		memory.held[memory.mine] = 0;
 	i = snprintf(b, sizeof b, "end up %llu down %llu: %s\n",
 	    (unsigned long long)r.received - r.out_end,
 	    (unsigned long long)r.log.acked, *r.why ? r.why : "closed");
@@ -4612,7 +4634,10 @@ kept_evict(int holds)
 
 	for (i = live.n; i > 0; i--, c = c->next) {
 		k = c->phase == KEPT ? c->end->resume.kept : NULL;
-		if (k && k->lost && (!holds || memory.held[k->index]) &&
+		if (k && k->ending && holds)
+			return 1;	/* its memory comes first */
+		if (k && k->lost && !k->ending &&
+		    (!holds || memory.held[k->index]) &&
 		    (!old || k->lost < old->end->resume.kept->lost))
 			old = c;
 	}
@@ -4622,7 +4647,7 @@ kept_evict(int holds)
 	log_limited(N_SESSION, "%s: ended to make room (--sessions, "
 	    "--resume-memory): its connection was lost %d.%d s ago",
 	    session_str(old), SPLIT_MS(reactor_now() - k->lost));
-	k->lost = 0;
+	k->ending = 1;
 	shutdown(old->io.fd, SHUT_WR);
 	return 1;
 }
@@ -4638,16 +4663,18 @@ has_index(const struct conn *c, int k)
 static int
 kept_index(void)
 {
+	static int last;
 	const struct conn *c;
-	int i, k, n;
+	int i, j, k, n;
 
-	for (k = 0; k < memory.n; k++) {
+	for (j = 0; j < memory.n; j++) {
+		k = (last + j) % memory.n;
 		for (c = live.head, i = live.n, n = 0; i > 0; i--, c = c->next)
 			n += has_index(c, k);
 		for (c = asking.head, i = asking.n; i > 0; i--, c = c->next)
 			n += has_index(c, k);
 		if (!n)
-			return k;
+			return last = k;
 	}
 	return -1;
 }
@@ -4705,9 +4732,12 @@ kept_find(const char *token, const char *k)
 static int
 session_resume(struct conn *c, const char *token, long seq, const char *k)
 {
-	static const char *const whys[] = { "the node does not know the "
-	    "session: it has ended, or the agent was restarted",
-	    "the session has a newer connection" };
+	static const char *const whys[] = {
+		("the node does not know the session: it has ended, or the "
+		    "agent was restarted"),
+		"the session has a newer connection",
+		"the node cannot take the connection now"
+	};
 	unsigned char b[FRAME_HEAD + FRAME_TEXT];
 	struct conn *s = kept_find(token, k);
 	int late = s && seq <= s->end->resume.kept->seq;
@@ -4719,9 +4749,10 @@ session_resume(struct conn *c, const char *token, long seq, const char *k)
 		drop(c, "handed over");
 		return 0;
 	}
-	/* a keeper that takes nothing now may do so later */
+	if (s && !late)
+		late = 2;
 	log_limited(N_SESSION, "%s refused: %s", session_str(c), whys[late]);
-	send(c->io.fd, b, close_write(b, s && !late ? C_BUSY : C_GONE,
+	send(c->io.fd, b, close_write(b, late == 2 ? C_BUSY : C_GONE,
 	    whys[late]), MSG_NOSIGNAL);
 	linger(c);
 	return -1;
@@ -4967,16 +4998,16 @@ go(struct conn *c, const char *line)
 	enter(c, HELD);
 	if (*k)
 		log_limited(N_SESSION, "%s key %s", session_str(c), k);
-	if (!(frames && seq) && held + live.n > cfg.sessions &&
-	    !kept_evict(0)) {
-		call_refuse(c, "--sessions", "reached", "busy it has all the "
-		    "sessions that it may have, try later", "");
-		return;
-	}
 	if (cfg.allow && (!*k || !glob_list(cfg.allow, k, 1))) {
 		call_refuse(c, "--allow", cfg.allow, *k ? "denied its owner "
 		    "does not allow the key " : "denied its owner does not "
 		    "allow clients without a key", k);
+		return;
+	}
+	if (!(frames && seq) && held + live.n > cfg.sessions &&
+	    !kept_evict(0)) {
+		call_refuse(c, "--sessions", "reached", "busy it has all the "
+		    "sessions that it may have, try later", "");
 		return;
 	}
 	if (frames && seq) {
@@ -5352,6 +5383,10 @@ static const struct dial no_child = { .code = X_FAIL, .fd = -1, .net = -1,
 static int
 dial_better(const struct dial *d, const struct dial *than)
 {
+	/* one server's refusal does not end another's session */
+	if (session_begun && than->code && (d->code == X_DENIED) !=
+	    (than->code == X_DENIED))
+		return than->code == X_DENIED;
 	return d->unframed || !than->code ? 1 : d->failed_at !=
 	    than->failed_at ?
 	    d->failed_at > than->failed_at :
@@ -5630,7 +5665,7 @@ session_redial(struct resumable *r, enum event e, const char *why)
 			session_attach(!r->heard);
 			return;
 		}
-		if (dial.code == X_DENIED && nservers == 1) {
+		if (dial.code == X_DENIED) {
 			resumable_end(r, 0, C_DENIED, "%s", dial.why);
 			return;
 		}

@@ -1415,7 +1415,7 @@ test_agent(void)
 		{ "another token", t2, "ka", 4, 0, "does not know" },
 		{ "another key", t1, "kb", 4, 0, "does not know" },
 		{ "no key", t1, "", 4, 0, "does not know" },
-		{ "its keeper has just died", t1, "ka", 4, 1, "does not know" },
+		{ "its keeper has just died", t1, "ka", 4, 1, "cannot take" },
 	};
 	int before, s[2], k[2], fd[NET_FDS], n, good, err = dup(2), null;
 	char b[600], c1;

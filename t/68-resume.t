@@ -899,19 +899,25 @@ family() {
 	done 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'
 }
 before=$(family)
-for i in 1 2 3 4 5 6; do
+prints() {
 	start full-$i sh -c 'exec "$T/msh" full "echo up >&2; exec perl $T/print" \
 	    >/dev/null'
 	ok "session $i prints for ever" wait_log full-$i up 30
+}
+for i in 1 2 3 4 5 6; do
+	prints
 done
 busy=$(family)
 for i in 1 2 3 4 5 6; do
 	kill -9 "$(proxy_of "full-$i")"
 done
+log_lost() {
+	[ "$(log_count agent-full 'connection lost')" -ge "$1" ]
+}
 room() {
 	log_has agent-full 'ended to make room'
 }
-ok 'their clients are killed: the oldest make room' wait_for 30 room
+ok 'their clients are killed' wait_for 30 log_lost 6
 lost=0
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	now_=$(family)
@@ -920,6 +926,11 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 done
 note "kB of the agent and its keepers: $before without sessions, $busy with 6," \
     "$lost with 6 lost ones; $(log_count agent-full 'ended to make room') ended"
+i=7
+prints
+kill -STOP "$(pid full-7)"
+ok 'one that is there needs memory: the oldest makes room' wait_for 60 room
+kill -CONT "$(pid full-7)"
 ok 'the memory is bounded' [ "$lost" -lt $((busy + 6144)) ]
 is "$(msh full 'echo in')" in 'a login'
 stop agent-full
