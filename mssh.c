@@ -2481,10 +2481,10 @@ drop_all(struct list *l, const char *why)
 		drop(l->head, why);
 }
 
-/* A parked agent learns when to come back: all of them at STOP_RATE a second,
- * so that the server's next start, or its neighbour, is not overrun. */
 static uint32_t stop_spread;		/* ms; set when the stop begins */
 
+/* A parked agent learns when to come back: all of them at STOP_RATE a second,
+ * so that the server's next start, or its neighbour, is not overrun. */
 static void
 stop_tell(struct conn *a)
 {
@@ -2907,19 +2907,16 @@ backlog_next(const struct backlog *l, unsigned char **at)
 	return n < piece ? n : piece;
 }
 
-/* The other end has all up to that position.  0, or -1: it cannot. */
-static int
+/* The other end has all up to that position, which is from acked to sent. */
+static void
 backlog_ack(struct backlog *l, uint64_t to)
 {
-	if (to < l->acked || to > l->sent)
-		return -1;
 	while (l->acked / CHUNK < to / CHUNK) {
 		chunk_free(l, l->acked);
 		l->acked += CHUNK - l->acked % CHUNK;
 	}
 	if ((l->acked = to) == l->tail)
 		chunk_free(l, to);
-	return 0;
 }
 
 enum event { E_LOST, E_BACK, E_FULL };	/* E_FULL: memory is used up */
@@ -2944,9 +2941,8 @@ struct resumable {
 	size_t size, gone;	/* 0: none; of it */
 	uint32_t len;
 
-	/* ms: detached; when something must have come; F_PING is sent; an
-	 * acknowledgement is sent; F_DATA is sent though out is blocked.
-	 * INT64_MAX: never */
+	/* ms: since when it is detached, or 0; when something must have come;
+	 * when F_PING, and an acknowledgement, are sent.  INT64_MAX: never */
 	int64_t lost_at, due, ping_at, ack_at;
 	int64_t since;			/* it is attached */
 	int ping_ms, keep_ms;		/* keep_ms: it is kept while detached */
@@ -3116,7 +3112,8 @@ frame_heard(struct resumable *r, const struct frame *f)
 	    r->end_acked)
 		return -1;
 	r->end_acked = got > l->tail;
-	return backlog_ack(l, got > l->sent ? l->sent : got);
+	backlog_ack(l, got > l->sent ? l->sent : got);
+	return 0;
 }
 
 /* Gives the payload to out.  0: out takes no more; 1 */
@@ -5271,14 +5268,24 @@ on_interrupt(int sig)
 	raise(sig);
 }
 
+/* nohup(1)'s stay ignored. */
+static void
+ends_catch(void (*fn)(int))
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	size_t i;
+
+	for (i = 0; i < LEN(ends); i++)
+		if (signal(ends[i], fn) == SIG_IGN)
+			signal(ends[i], SIG_IGN);
+}
+
 /* On a terminal one line says, once a second, what --wait waits for.  Returns
  * how many ms of ms may go until the next time. */
 static int
 wait_show(const char *what, int ms)
 {
-	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
 	static int64_t began;
-	size_t i;
 	int64_t s = began ? (reactor_clock() - began) / 1000 : 0;
 	char b[URL_LEN + 60];
 
@@ -5287,9 +5294,7 @@ wait_show(const char *what, int ms)
 	if (!began) {
 		began = reactor_clock();
 		atexit(line_clear);
-		for (i = 0; i < LEN(ends); i++)
-			if (signal(ends[i], on_interrupt) == SIG_IGN)
-				signal(ends[i], SIG_IGN);
+		ends_catch(on_interrupt);
 	}
 	if (s > 0) {
 		is_line = snprintf(b, sizeof b, "\rmssh: waiting for %.40s: "
@@ -5399,9 +5404,7 @@ server_race(int i, int sock)
 {
 	srv = &servers[i];
 	dialler.fd = sock;
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGHUP, SIG_DFL);
+	ends_catch(SIG_DFL);
 	report(dial_server(client_greet) == 0);
 	_exit(0);
 }
@@ -5682,21 +5685,17 @@ on_end(int sig)
 static void
 session_run(void)
 {
-	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
 	struct resumable *r = &session;
 	struct io in = { .fd = 0 }, out = { .fd = 1 };
 	struct stat st;
 	unsigned char *at;
-	size_t i;
 
 	proc_stdio(&in, &out);
 	/* who reads it may wait for its end, when ssh -f has gone already */
 	if (fstat(2, &st) == 0 && (S_ISFIFO(st.st_mode) ||
 	    S_ISSOCK(st.st_mode)))
 		proc_null(2);
-	for (i = 0; i < LEN(ends); i++)
-		if (signal(ends[i], on_end) == SIG_IGN)
-			signal(ends[i], SIG_IGN);
+	ends_catch(on_end);
 	resumable_init(r, 0, 1);
 	r->also = net_watch();
 	r->on_also = session_watch;
@@ -6305,7 +6304,7 @@ static struct {
 } conf;
 
 /* The servers that s names, with blanks between them, go to to, unless that is
- * NULL.  How many, or -1: *bad is not one. */
+ * NULL.  How many, or -1: one is malformed. */
 static int
 servers_parse(const char *s, struct server *to)
 {

@@ -401,6 +401,19 @@ rm -r "$HOME/.config"
 echo 'server file.example:1' >"$T/other"
 is "$(MSSH_CONFIG=$T/other picks a@prod-db)" file.example:1 'MSSH_CONFIG'
 
+# ways: what mssh proxy is told to do for ssh.
+ways() {
+	fake a@demo --server 127.0.0.1:1 "$@" 2>/dev/null
+	sed -n 's/.*proxy --\([a-z]*\) .*/\1/p' "$T/argv"
+}
+printf 'resume-for 0\nnode other\nresume-for 5\n' >"$T/resume"
+is "$(ways)" resume 'mssh user@node resumes'
+is "$(ways --no-resume)" fdpass 'not with --no-resume'
+is "$(ways --resume-for 0)" fdpass 'nor with --resume-for 0'
+is "$(MSSH_RESUME_FOR=0 ways)" fdpass 'nor with MSSH_RESUME_FOR=0'
+is "$(MSSH_RESUME_FOR=0 ways --resume-for 9)" resume 'the option is stronger'
+is "$(MSSH_CONFIG=$T/resume ways)" fdpass 'nor with resume-for 0 in a file'
+
 # wrong TEXT LINE: a mistake in line 3 is named.
 wrong() {
 	printf '# one\n\n%s\n' "$1" >"$conf"
