@@ -162,7 +162,11 @@ ok 'a server that hangs up: 3 or 9, and a sentence' sh -c \
     "$st" "$T/err"
 
 # 64 wait for one node; the next is told.
-strangers crowd 64 'MSSH/2 client later wait=60\n'
+strangers crowd 64 'MSSH/2 client later wait=600\n'
+queued() {
+	[ "$(log_count server '-> waiting')" -ge "$1" ]
+}
+wait_for 30 queued 64
 full() {
 	run greet later --wait 1 --server "$SRV"
 	[ "$st" = 8 ]
@@ -186,11 +190,12 @@ ok 'its sentence' grep -q 'mssh: .*dead' "$T/err"
 
 # ---- --wait
 
+mark server
 start early "$T/msh" soon --wait 60 'echo it came'
 start early2 "$T/greet" soon --server "$SRV" --wait=60
-ok 'two clients wait' wait_for 10 eval '[ "$(log_count server waiting)" -ge 2 ]'
+ok 'two clients wait' wait_for 30 queued 2
 agent soon
-ok '--wait: ends' wait_gone early 30
+ok '--wait: ends' wait_gone early 60
 ok '--wait: served when the node appears' log_has early 'it came'
 ok '--wait on proxy: as well' wait_log early2 SSH-2.0
 stop early2 >/dev/null

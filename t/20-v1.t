@@ -22,7 +22,7 @@ my ($role, $server, $id, $target, $late) = @ARGV;
 
 sub dial {
 	my ($to) = @_;
-	return IO::Socket::INET->new(PeerAddr => $to, Timeout => 5)
+	return IO::Socket::INET->new(PeerAddr => $to, Timeout => 30)
 	    || die "v1peer: $to: $!\n";
 }
 
@@ -100,7 +100,7 @@ old_ssh() {
 	shift
 	ssh -F none -i "$T/key" -o IdentitiesOnly=yes -o BatchMode=yes \
 	    -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-	    -o LogLevel=ERROR -o ConnectTimeout=20 \
+	    -o LogLevel=ERROR -o ConnectTimeout=60 \
 	    -o ProxyCommand="perl $T/v1peer client $SRV $node 2>>$T/client.err" \
 	    "$USER@$node" "$@"
 }
@@ -108,7 +108,7 @@ old_ssh() {
 # raw TEXT [LINES]: what the server says to it, until it hangs up.
 raw() {
 	perl -MIO::Socket::INET -e '$SIG{ALRM} = sub { print "(timeout)\n";
-	    exit 1 }; alarm 20; my $s = IO::Socket::INET->new($ARGV[0])
+	    exit 1 }; alarm 60; my $s = IO::Socket::INET->new($ARGV[0])
 	    or die; syswrite $s, $ARGV[1] . "\n";
 	    while (<$s>) { print; last if !--$ARGV[2] }' "$SRV" "$1" "${2:-100}"
 }
@@ -123,7 +123,7 @@ session() {
 
 # registered NAME N: has that old agent been told OK N times?
 registered() {
-	wait_for 10 answered "$@"
+	wait_for 30 answered "$@"
 }
 
 answered() {
@@ -164,11 +164,11 @@ is "$(old_ssh NEW 'echo hi' 2>/dev/null)" hi 'new agent, old client: any case'
 
 start a "$T/msh" old1 -tt 'echo in; sleep 1000'
 ok 'a session on an old agent' wait_log a in
-start b "$T/msh" old1 --wait 30 'echo second'
+start b "$T/msh" old1 --wait 60 'echo second'
 mark old1
 stop a KILL
 ok 'the old agent comes back' wait_log old1 'answer: OK'
-ok 'the second session ends' wait_gone b 20
+ok 'the second session ends' wait_gone b 60
 ok 'the second session was served' log_has b second
 
 # ---- errors
@@ -189,7 +189,7 @@ ok 'the old client sees the error' sh -c "
 old_agent first twin "$S"
 ok 'the first is registered' registered first 1
 old_agent second twin "$S"
-ok 'the second is told' wait_log second 'answer: ERROR: ' 20
+ok 'the second is told' wait_log second 'answer: ERROR: ' 60
 ok 'it gives up' wait_gone second
 ok 'the first lives' kill -0 "$(pid first)"
 is "$(old_ssh twin 'echo first' 2>/dev/null)" first 'the first serves'
@@ -205,13 +205,13 @@ is "$(msh twin 'echo second' 2>/dev/null)" second 'the second serves'
 registered second 2
 start newcomer "$MSSH" agent twin --server "$SRV" --ssh-port "$SSHD_PORT"
 ok 'a new agent with the id of an old one is told' \
-    wait_log newcomer 'cannot register' 20
+    wait_log newcomer 'cannot register' 60
 stop second KILL
-ok 'it takes over when the old one is dead' wait_log newcomer 'parked at' 40
+ok 'it takes over when the old one is dead' wait_log newcomer 'parked at' 60
 is "$(old_ssh twin 'echo new' 2>/dev/null)" new 'it serves old clients'
 old_agent third twin "$S"
 ok 'an old agent with the id of a new one is told' \
-    wait_log third 'answer: ERROR: ' 20
+    wait_log third 'answer: ERROR: ' 60
 is "$(old_ssh twin 'echo new' 2>/dev/null)" new 'the new one still serves'
 
 # ---- the old agent's bytes before pairing are nobody else's

@@ -3,7 +3,8 @@
 # pulled, its power cut, its twin appears, name service is dead.
 #
 # The seconds are measured and printed.  A test fails at a bound that is
-# several times what mssh promises, so a slow machine breaks nothing.
+# several times what mssh promises, so a slow machine breaks nothing: that a
+# mapping is lost shows at the next ping, 29 s later at most.
 # shellcheck disable=SC1091,SC2154	# net, srv4, srv6: net.sh
 . t/lib.sh
 . t/net.sh
@@ -11,7 +12,7 @@
 # A login on box from the client host; a client that is never served shows.
 reach()
 {
-	net_do cli timeout "${1:-20}" "$T/msh" box true
+	net_do cli timeout "${1:-60}" "$T/msh" box true
 }
 
 # box: its agent, in the node's namespace
@@ -21,10 +22,10 @@ box()
 	start agent-box "$MSSH" agent box --server "$SRV" --ssh-port "$SSHD_PORT"
 }
 
-# back WHAT START [BOUND]: box has registered anew, and a login works at once
+# back WHAT START: box has registered anew, and a login works at once
 back()
 {
-	ok "$1: box registers again" wait_log agent-box 'parked at' "${3:-40}"
+	ok "$1: box registers again" wait_log agent-box 'parked at' 60
 	note "$1: reachable after $(took "$2") s"
 	ok "$1: a login works" reach
 }
@@ -51,7 +52,7 @@ not()
 # session
 call()
 {
-	wait_for 10 not held
+	wait_for 30 not held
 	at cli
 	start caller "$T/msh" "$@" echo here
 }
@@ -85,7 +86,7 @@ SRV=$srv4:8443
 box
 t0=$(now)
 ok 'a node behind NAT registers' wait_log agent-box 'parked at'
-ok 'it comes from the outer address of its router' from 192.0.2.2
+ok 'it comes from the outer address of its router' wait_for 30 from 192.0.2.2
 ok 'a login through the router' reach
 note "from the agent's start to the end of the first login: $(took "$t0") s"
 
@@ -98,7 +99,7 @@ for how in drop reset; do
 	t0=$(now)
 	net_forget $how
 	call called --wait 60
-	back "mapping lost, $how" "$t0" 25
+	back "mapping lost, $how" "$t0"
 	served "mapping lost, $how, a client at once"
 	note "mapping lost, $how: it waited $(took "$t0") s at most"
 done
@@ -111,7 +112,7 @@ for how in unplug cut; do
 	[ $how = unplug ] || mend=mend
 	call box
 	net_$how node
-	ok "$how for a moment: a client comes" wait_for 10 held
+	ok "$how for a moment: a client comes" wait_for 30 held
 	t0=$(now)
 	net_$mend node
 	served "$how for a moment"
@@ -120,9 +121,9 @@ for how in unplug cut; do
 	mark agent-box
 	t0=$(now)
 	net_$how node
-	ok "$how: the agent notices" wait_log agent-box ' lost ' 40
+	ok "$how: the agent notices" wait_log agent-box ' lost ' 60
 	note "$how: noticed after $(took "$t0") s"
-	ok "$how: and cannot return" wait_log agent-box 'cannot register' 40
+	ok "$how: and cannot return" wait_log agent-box 'cannot register' 60
 	mark agent-box
 	t0=$(now)
 	net_$mend node
@@ -143,7 +144,7 @@ for addr in 2 3; do
 	wait_gone agent-box
 	wait_gone sshd
 	call box
-	ok 'power loss: a client waits' wait_for 10 held
+	ok 'power loss: a client waits' wait_for 30 held
 	net_node $addr
 	at node
 	sshd_start
@@ -175,19 +176,19 @@ note "$(log_has agent-twin 'cannot register box' | sed q)"
 for i in 1 2 3; do
 	ok "login $i reaches the first" reach
 done
-ok 'it tries again, later' wait_for 30 tried 3
+ok 'it tries again, later' wait_for 60 tried 3
 ok 'all logins were the first one'"'s" logins_in agent-box 3
 ok 'none was the second one'"'s" logins_in agent-twin 0
 mark agent-twin
 t0=$(now)
 stop agent-box
-ok 'the first stops: the second takes over' wait_log agent-twin 'parked at' 40
+ok 'the first stops: the second takes over' wait_log agent-twin 'parked at' 60
 note "the second took over after $(took "$t0") s"
 ok 'and logins reach it' reach
 ok 'they do' logins_in agent-twin 1
 stop agent-twin
 box
-ok 'the first is back' wait_log agent-box 'parked at' 30
+ok 'the first is back' wait_log agent-box 'parked at' 60
 
 # ---- the server restarts, in order and after a power loss
 
@@ -233,10 +234,10 @@ for how in open drop reset; do
 	    system "ip addr del 10.9.9.9/32 dev lo"; sleep 1 }'
 	t0=$(now)
 	box
-	ok "IPv6 $how: registers" wait_log agent-box 'parked at' 40
+	ok "IPv6 $how: registers" wait_log agent-box 'parked at' 60
 	note "IPv6 $how: registered after $(took "$t0") s"
 	ok "IPv6 $how: over IPv$family" \
-	    log_has server " box registered from $peer:"
+	    wait_log server " box registered from $peer:"
 	t0=$(now)
 	ok "IPv6 $how: a login works" reach 60
 	note "IPv6 $how: a login took $(took "$t0") s"
@@ -277,7 +278,7 @@ asked()
 
 at cli
 start echo "$T/echo"
-ok 'a session that talks all the time' wait_for 20 echoes 10
+ok 'a session that talks all the time' wait_for 60 echoes 10
 net_do nat nft -f - <<END
 add counter inet cut dns
 add rule inet cut pre udp dport 53 counter name dns drop
@@ -288,8 +289,8 @@ mark agent-box
 n=$(wc -l <"$T/echo.log")
 t0=$(now)
 kill -HUP "$(pid agent-box)"
-ok 'the agent asks a name server that never answers' wait_for 10 asked
-ok 'the session goes on' wait_for 20 echoes $((n + 100))
+ok 'the agent asks a name server that never answers' wait_for 30 asked
+ok 'the session goes on' wait_for 60 echoes $((n + 100))
 ok 'the agent was still asking' not log_has agent-box 'parked at'
 note "$(tail -n 1 "$T/echo.log" | sed 's/ / echoes, the slowest took /') s"
 ok 'the agent says that it cannot resolve' \
@@ -302,6 +303,6 @@ ok 'names work again: it parks' wait_log agent-box 'parked at' 90
 note "names work again: parked after $(took "$t0") s"
 ok 'a login works' reach
 n=$(wc -l <"$T/echo.log")
-ok 'the session still lives' wait_for 20 echoes $((n + 10))
+ok 'the session still lives' wait_for 60 echoes $((n + 10))
 stop echo
 finish

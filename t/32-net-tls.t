@@ -11,7 +11,7 @@ t/need haproxy openssl || bail 'no haproxy or openssl'
 
 reach()
 {
-	net_do cli timeout 30 "$T/msh" box true
+	net_do cli timeout 60 "$T/msh" box true
 }
 
 # openssls N: so many work for somebody here
@@ -43,7 +43,7 @@ cat >"$T/front.cfg" <<-END
 	    server one 127.0.0.1:$PORT
 END
 start front haproxy -db -f "$T/front.cfg"
-ok 'the front listens' wait_for 10 sh -c \
+ok 'the front listens' wait_for 30 sh -c \
     "ip netns exec $net-srv ss -Htln 'sport = :443' | grep -q ."
 
 SRV=https://$srv4/mssh
@@ -63,8 +63,8 @@ at cli
 start up sh -c "yes | exec '$T/msh' box -o ServerAliveInterval=0 \
     'echo began >&2; cat >/dev/null'"
 start down sh -c "exec '$T/msh' box 'echo began >&2; yes' >/dev/null"
-ok 'a session with bytes going up' wait_log up began 30
-ok 'a session with bytes coming down' wait_log down began 30
+ok 'a session with bytes going up' wait_log up began 60
+ok 'a session with bytes coming down' wait_log down began 60
 sleep 1
 mark agent-box
 t0=$(now)
@@ -76,7 +76,7 @@ note "after $(took "$t0") s"
 ok 'the node is cut off: the agent ends the session' \
     wait_log agent-box ' box from 203.0.113.2 up ' 90
 note "after $(took "$t0") s"
-ok 'the client is cut off: its ssh ends' wait_gone up 170
+ok 'the client is cut off: its ssh ends' wait_gone up 240
 note "after $(took "$t0") s"
 note "its last words: $(tail -n 1 "$T/up.log")"
 t0=$(now)
@@ -88,10 +88,10 @@ note "after $(took "$t0") s"
 ok 'a login works' reach
 stop down >/dev/null
 
-ok 'nobody is left of what has ended' wait_for 20 openssls 1
+ok 'nobody is left of what has ended' wait_for 60 openssls 1
 at here
 ok 'the agent stops' stop agent-box
 is "$rc" 0 'with 0'
-ok 'and openssl with it' openssls 0
+ok 'and openssl with it' wait_for 30 openssls 0
 stop server
 finish

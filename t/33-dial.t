@@ -62,7 +62,7 @@ while (1) {
 	for my $l ($all->can_read) {
 		my $c = $l->accept // next;
 		next if fork;
-		alarm 20;
+		alarm 60;
 		my $line = <$c>;
 		print $c $l->sockhost, "\n";
 		exit 0;
@@ -108,7 +108,7 @@ export MSSH_CAFILE
 listens() {
 	net_do cli ss -Htln "src $1" | grep -q .
 }
-ok 'the fronts listen' wait_for 10 listens 127.0.0.5:8445
+ok 'the fronts listen' wait_for 30 listens 127.0.0.5:8445
 
 # where KIND: the port that 127.0.0.1 answers so
 port_of() {
@@ -137,7 +137,7 @@ node_start() {
 # logs_in URL msh|psh NODE: a login, bounded
 logs_in() {
 	SRV=$1
-	is "$(try 30 "$T/$2" "$3" 'echo hi' 2>&1 | tail -n 1)" hi "$4"
+	is "$(try 60 "$T/$2" "$3" 'echo hi' 2>&1 | tail -n 1)" hi "$4"
 }
 agent near
 
@@ -171,7 +171,7 @@ left() {
 }
 for k in page shut tls; do
 	ok "move, $k: the agent follows the name" \
-	    wait_log "agent-move-$k" 'parked at' "$(left 30)"
+	    wait_log "agent-move-$k" 'parked at' "$(left 60)"
 	note "after $(took "$t0") s"
 	logs_in 127.0.0.5:8443 msh "move-$k" "move, $k: a login"
 done
@@ -180,7 +180,7 @@ done
 
 for k in page shut tls; do
 	ok "two, $k: the agent parks at the second" \
-	    wait_log "agent-two-$k" 'parked at' "$(left 30)"
+	    wait_log "agent-two-$k" 'parked at' "$(left 60)"
 	for how in msh psh; do
 		logs_in "$(url_of two.test $k)" $how near \
 		    "two, $k, $how: a login"
@@ -194,7 +194,7 @@ for k in page shut; do
 done
 # What a server with a word for us says is not asked of another one.
 SRV=two.test:8443
-$IN timeout 20 "$T/greet" nosuch --server "$SRV" >"$T/out" 2>"$T/err"
+$IN timeout 60 "$T/greet" nosuch --server "$SRV" >"$T/out" 2>"$T/err"
 is "$? $(grep -c 'nosuch is unknown here' "$T/err")" '4 1' \
     'two, page: who asks for an unknown node is told so'
 
@@ -207,9 +207,11 @@ for a in 127.0.0.1 127.0.0.5; do
 done
 SRV=127.0.0.5:8443
 agent hop --ssh-host sshd.test --ssh-port 2222
-# session: what the node's service says
+# session: what the node's service says.  ip(8) has a word to say if somebody
+# replaces this machine's /etc/resolv.conf meanwhile.
 session() {
-	echo hello | try 30 "$MSSH" proxy hop --server "$SRV" 2>&1
+	echo hello | try 60 "$MSSH" proxy hop --server "$SRV" 2>&1 |
+	    grep -v '^Bind /etc/netns/'
 }
 is "$(session)" 127.0.0.1 'sshd: the first session'
 net_hosts cli '127.0.0.5 sshd.test'
@@ -223,7 +225,7 @@ net_hosts cli '127.0.0.1 sshd.test'
 is "$(session)" 127.0.0.1 'sshd: its name is back, and so is the session'
 
 ok 'two, mute: the agent parks at the second' \
-    wait_log agent-two-mute 'parked at' "$(left 60)"
+    wait_log agent-two-mute 'parked at' "$(left 120)"
 
 # ---- IPv6 is broken: what is sent there disappears
 
@@ -243,38 +245,45 @@ listen tls
 END
 start six haproxy -db -f "$T/six.cfg"
 SRV=meet.test:8443
+# A counter for each host: the agent dials again whenever it is called.
 net_do inet nft -f - <<END
-add counter inet cut six
-add rule inet cut six meta nfproto ipv6 meta l4proto tcp counter name six drop
+add counter inet cut node
+add counter inet cut cli
+add rule inet cut six ip6 saddr 2001:db8:77::2 meta l4proto tcp \
+    counter name node drop
+add rule inet cut six ip6 saddr 2001:db8:2::2 meta l4proto tcp \
+    counter name cli drop
 END
 for h in node cli; do
+	# not there: an older kernel, which does so anyway
+	net_do $h sysctl -qw net.ipv4.tcp_syn_linear_timeouts=0 2>/dev/null
 	net_hosts $h "$srv6 meet.test" "$srv4 meet.test"
 done
 is "$(net_do cli getent ahosts meet.test | sed -n 's/ .*STREAM.*//p' | sed q)" \
     "$srv6" 'IPv6 is tried first'
-# syns: packets to there since the last time; the kernel sends one at once, and
-# the third after 3 s (2 s, newer ones)
+# syns HOST: packets from it to there since the last time; the kernel sends one
+# at once, and the third after 3 s
 syns() {
-	net_do inet nft reset counter inet cut six |
+	net_do inet nft reset counter inet cut "$1" |
 	    sed -n 's/.*packets \([0-9]*\).*/\1/p'
 }
-# quick WHAT: it has not been long enough for a third one
+# quick HOST WHAT: it has not been long enough for a third one
 quick() {
-	n=$(syns)
+	n=$(syns "$1")
+	shift
 	note "$1: $n SYNs to the broken address, $(took "$t0") s"
 	is "$((n > 0 && n < 3))" 1 "$1: tried IPv6, but did not wait for it"
 }
 at node
 sshd_start
 at srv
-ok 'the front listens' wait_for 10 sh -c \
+ok 'the front listens' wait_for 30 sh -c \
     "ip netns exec $net-srv ss -Htln 'sport = :443' | grep -q ."
 at node
-syns >"$T/out"
 t0=$(now)
 start agent-box "$MSSH" agent box --server "$SRV" --ssh-port "$SSHD_PORT"
-ok 'the agent parks' wait_log agent-box 'parked at' 40
-quick 'an agent'
+ok 'the agent parks' wait_log agent-box 'parked at' 60
+quick node 'an agent'
 at cli
 for how in psh msh tls; do
 	t0=$(now)
@@ -283,15 +292,15 @@ for how in psh msh tls; do
 	psh) prog=psh ;;
 	*) prog=msh ;;
 	esac
-	is "$(try 30 "$T/$prog" box 'echo hi' 2>&1 | tail -n 1)" hi \
+	is "$(try 60 "$T/$prog" box 'echo hi' 2>&1 | tail -n 1)" hi \
 	    "$how: a login"
-	quick $how
+	quick cli $how
 done
 t0=$(now)
-try 30 "$T/greet" nosuch --server "$srv4:8443" \
+try 60 "$T/greet" nosuch --server "$srv4:8443" \
     --proxy socks5h://meet.test:1080 >"$T/out" 2>&1
 ok 'a client, by a proxy: it is there' grep 'nosuch is unknown' "$T/out"
-quick 'a client, by a proxy'
+quick cli 'a client, by a proxy'
 
 # ---- links come and go, and the server closes each connection
 
@@ -311,11 +320,12 @@ t0=$(now)
 past() {
 	[ $(($(now) - t0)) -ge "$1" ]
 }
-ok '20 seconds pass' wait_for 25 past 20000
+ok '20 seconds pass' wait_for 60 past 20000
 churn=$(log_count bad-churn 'agent at-node')
 calm=$(log_count bad-churn 'agent at-cli')
 note "dials, links come and go: $churn; they do not: $calm"
-# An event may bring a dial forward once; then the pause counts.
-is "$((churn > 0 && churn <= 3 * calm))" 1 \
+# An event may bring a dial forward once; then the pause counts.  How long that
+# is is random, but 30 are out of reach; one for each event would be 40.
+is "$((churn > 0 && churn <= 30))" 1 \
     'links that come and go do not defeat the backoff'
 finish

@@ -25,10 +25,10 @@ crowd() {
 # crowd_cut: the crowd ends by itself, at the deadline of 5 s or later: how much
 # later the machine decides.
 crowd_cut() {
-	wait_gone crowd 60 || return 1
+	wait_gone crowd 120 || return 1
 	cat "$T/crowd.log"
 	[ "$rc" = 0 ] && [ "$(figure crowd ended)" = 5000 ] &&
-	    [ "$(figure crowd most)" -le 20000 ]
+	    [ "$(figure crowd most)" -le 60000 ]
 }
 
 # patient KIND: 5000 of them come and stay as long as they may.
@@ -58,9 +58,9 @@ few() {
 
 # crowded: with 300 at the door it neither spins nor chatters.
 crowded() {
+	took_=$(ms)
 	lines_=$(wc -l <"$T/server.log")
 	cpu_=$(cpu server)
-	took_=$(ms)
 	sleep 4
 	cpu_=$(($(cpu server) - cpu_))
 	lines_=$(($(wc -l <"$T/server.log") - lines_))
@@ -70,13 +70,14 @@ crowded() {
 }
 
 ms() {
-	perl -MTime::HiRes=time -e 'print int(time * 1000), "\n"'
+	perl -MTime::HiRes=clock_gettime,CLOCK_MONOTONIC -e \
+	    'print int(clock_gettime(CLOCK_MONOTONIC) * 1000), "\n"'
 }
 
 # recovered: a login comes through; sets left, ms that it took.
 recovered() {
 	left=$(ms)
-	wait_for 20 msh web true || return 1
+	wait_for 60 msh web true || return 1
 	left=$(($(ms) - left))
 }
 
@@ -85,9 +86,9 @@ descriptors() {
 	agent web
 	crowd 300 stay
 	ok '300 with 64 descriptors: all at the door' \
-	    wait_log crowd 'all 300' 30
+	    wait_log crowd 'all 300' 60
 	ok '300 with 64 descriptors: the log says so' \
-	    wait_log server 'out of descriptors' 30
+	    wait_log server 'out of descriptors' 60
 	ok '300 with 64 descriptors: no spin, a line a second' crowded
 	stop crowd
 	ok '300 with 64 descriptors: a login when they have left' recovered
@@ -102,21 +103,21 @@ startups() {
 	few
 	agent web
 	crowd 300 stay web 250
-	ok '300 and --startups: all came' wait_log crowd 'all 300' 30
+	ok '300 and --startups: all came' wait_log crowd 'all 300' 60
 	ok '300 and --startups: the log says so' \
-	    wait_log server '(--startups)' 30
+	    wait_log server '(--startups)' 60
 	n=$(find "/proc/$(pid server)/fd" -mindepth 1 | wc -l)
 	note "$n of 64 descriptors"
 	ok '300 and --startups: descriptors are left' [ "$n" -le 48 ]
 	# full: one try in ten or so comes through
-	ok '300 and --startups: a login meanwhile' wait_for 60 msh web true
+	ok '300 and --startups: a login meanwhile' wait_for 180 msh web true
 	stop crowd
 	stop agent-web
 	stop server
 	few --startups 5
 	crowd 4 stay web 1	# they stay 5 s, and come again
 	ok 'a fourth of one address is turned away' \
-	    wait_log server '(2/3 of --startups)' 30
+	    wait_log server '(2/3 of --startups)' 60
 	ok 'any other as well' talk gone
 	ok 'somebody else is not' perl -MIO::Socket::INET -e '
 		my $s = IO::Socket::INET->new(PeerAddr => $ARGV[0],
@@ -134,7 +135,7 @@ fits() {
 	talk "$@" || return 1
 	began=$(($(ms) - began))
 	echo "$began ms"
-	[ "$began" -lt 20000 ]
+	[ "$began" -lt 60000 ]
 }
 
 flood() {
@@ -146,11 +147,11 @@ tls() {
 	began=$(ms)
 	openssl s_client -connect "$SRV" </dev/null >"$T/tls" 2>&1
 	cat "$T/tls"
-	[ $(($(ms) - began)) -lt 20000 ] && grep -qi 'alert' "$T/tls"
+	[ $(($(ms) - began)) -lt 60000 ] && grep -qi 'alert' "$T/tls"
 }
 
 http() {
-	perl -MHTTP::Tiny -e '$r = HTTP::Tiny->new(timeout => 10)->get(
+	perl -MHTTP::Tiny -e '$r = HTTP::Tiny->new(timeout => 60)->get(
 	    "http://$ARGV[0]/"); print "$r->{status} $r->{content}";
 	    exit !($r->{status} == 426 && $r->{content} =~ /mssh/)' "$SRV"
 }
@@ -162,7 +163,7 @@ ssh_lost() {
 	    >"$T/lost" 2>&1
 	rc=$?
 	cat "$T/lost"
-	[ "$rc" = 255 ] && [ $(($(ms) - began)) -lt 20000 ] &&
+	[ "$rc" = 255 ] && [ $(($(ms) - began)) -lt 60000 ] &&
 	    grep -q 'mssh' "$T/lost"
 }
 
@@ -224,7 +225,7 @@ honest() {
 		good=0 worst=0
 		for i in 1 2 3 4 5; do
 			began=$(ms)
-			if timeout 30 "$T/$how" web true >"$T/login" 2>&1; then
+			if timeout 120 "$T/$how" web true >"$T/login" 2>&1; then
 				good=$((good + 1))
 			else
 				note "login $i: $(cat "$T/login")"
@@ -241,9 +242,9 @@ honest() {
 # times at the least.
 besieged() {
 	crowd "$2" "$1" web
-	wait_log crowd 'are connected' 30
+	wait_log crowd 'are connected' 60
 	honest "$2 strangers, $1"
-	ok "$1: they really tried" wait_log crowd "tried $3" 60
+	ok "$1: they really tried" wait_log crowd "tried $3" 120
 	stop crowd
 	note "strangers: $(figure crowd begun) connections"
 	# else MaxStartups may count them against the next login

@@ -42,7 +42,7 @@ mortal() {
 	start "mortal$3" "$T/peer" -n "$1" talk "$SRV" \
 	    'send=MSSH/2 agent mortal run=77 slot=0\n' line=OK line=GO \
 	    "$2" wait=1 "$3"
-	many "$1" 'send=MSSH/2 client mortal wait=10\necho\nabc' "$4" gone
+	many "$1" 'send=MSSH/2 client mortal wait=60\necho\nabc' "$4" gone
 	wait_gone "mortal$3"
 }
 
@@ -105,7 +105,7 @@ killed() {
 
 # settled NAME FDS: all its sessions are over: the descriptors are as before.
 settled() {
-	wait_for 15 has_fds "$1" "$2" && return 0
+	wait_for 60 has_fds "$1" "$2" && return 0
 	echo "$2 before, $(fds "$1") now"
 	ls -l "/proc/$(pid "$1")/fd"
 	return 1
@@ -115,9 +115,12 @@ has_fds() {
 	[ "$(fds "$1")" = "$2" ]
 }
 
-# quiet: nothing is under way in the server any more.  A number that stays
-# for a second is taken for that.
+# quiet: nothing is under way in the server any more: what the agents park is
+# parked, 4 and 1 and 1, and a number that stays for a second is taken for the
+# rest.
 quiet() {
+	[ "$("$MSSH" list --server "$SRV" | awk -F '\t' '
+	    { n += $6; m += $7 + $8 } END { print n, m }')" = '6 0' ] || return
 	a_=$(fds server)
 	sleep 1.5
 	[ "$(fds server)" = "$a_" ]
@@ -144,7 +147,7 @@ ok 'all outcomes are what they should be' test -z "$failed"
 [ -z "$failed" ] || note "$failed"
 "$T/peer" xfer "$SRV" web 20000000
 round
-ok 'warm: the server comes to rest' wait_for 20 quiet
+ok 'warm: the server comes to rest' wait_for 60 quiet
 fds_server=$(fds server) rss_server=$(rss server)
 fds_web=$(fds agent-web) rss_web=$(rss agent-web)
 fds_exec=$(fds agent-exec) rss_exec=$(rss agent-exec)

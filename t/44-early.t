@@ -39,7 +39,8 @@ c.set_missing_host_key_policy(paramiko.AutoAddPolicy())
 try:
     c.connect("x", username=user, sock=paramiko.ProxyCommand(proxy),
         pkey=paramiko.Ed25519Key.from_private_key_file(key),
-        allow_agent=False, look_for_keys=False, timeout=20)
+        allow_agent=False, look_for_keys=False, timeout=60,
+        banner_timeout=60, auth_timeout=60)
 except Exception as e:
     print(type(e).__name__, e)
     sys.exit(1)
@@ -61,7 +62,7 @@ by_dbclient() {
 }
 
 by_paramiko() {
-	timeout 30 /usr/bin/python3 -W ignore "$T/para.py" "$T/early $1" \
+	timeout 90 /usr/bin/python3 -W ignore "$T/para.py" "$T/early $1" \
 	    "$USER" "$T/key" 2>&1
 }
 
@@ -106,7 +107,7 @@ ok 'early=2 is a syntax error' talk 'send=MSSH/2 client web early=2\n' \
     'line=ERROR syntax' gone
 
 # A node may come later, and a node's server may never answer.
-start later "$T/msh" later --wait 30 'echo it came'
+start later "$T/msh" later --wait 60 'echo it came'
 agent later
 ok '--wait with the descriptor handed over' wait_gone later 60
 ok 'served' log_has later 'it came'
@@ -174,7 +175,7 @@ steps() {
 	for try_ in 1 2 3; do
 		mark "$log_"
 		"$@" >/dev/null 2>&1 || { echo "$try_ failed"; return; }
-		wait_log "$log_" steps 30 >/dev/null
+		wait_log "$log_" steps 60 >/dev/null
 		n_=$(log_has "$log_" steps | sed -n 's/steps //p' | tail -n 1)
 		[ "$n_" -ge "$best_" ] || best_=$n_
 	done

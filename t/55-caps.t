@@ -21,7 +21,7 @@ done
 hold() {
 	name_=$1 node_=$2
 	shift 2
-	start "$name_" sh -c '(echo echo; echo up; sleep 60) |
+	start "$name_" sh -c '(echo echo; echo up; sleep 3600) |
 	    "$MSSH" proxy "$@"' sh "$node_" --server "$SRV" "$@"
 }
 # let_go NAME: all of it, sh and proxy.
@@ -35,8 +35,10 @@ end() {
 	let_go "$1"
 	wait_log server " $2 from "
 }
+# held NAME NODE [options]: it has begun, or is refused
 held() {
-	hold "$@" && wait_log "$1" up
+	hold "$@"
+	wait_for 30 [ -s "$T/$1.log" ] && log_has "$1" up
 }
 
 # refused CODE TEXT NODE [options]
@@ -57,15 +59,16 @@ held one web
 held two web
 ok '--sessions: the third is refused' refused 8 \
     'web is at its limit of 2 sessions (--sessions), try later' web
+wait_log server '(--sessions)'
 is "$(log_count server '(--sessions)')" 1 'the log has it'
 end one web
-ok 'when one has ended another may begin' wait_for 10 held three web
+ok 'when one has ended another may begin' wait_for 60 held three web
 strangers crowd 63 'MSSH/2 client later wait=60\n'
 hold w1 later --wait 60
 waiting() {
 	[ "$(log_count server '> waiting')" -eq "$1" ]
 }
-wait_for 10 waiting 64
+wait_for 30 waiting 64
 ok '64 clients wait for one node: the next is refused' refused 8 \
     '64 clients wait for later already, try later' later --wait 1
 stop crowd
@@ -116,32 +119,32 @@ server --keys "$T/keys" --connections 256 -v
 wire
 agent n1 --key "$T/fleet.key" --spare 64 --server "$WIRE"
 agent n2 --key "$T/fleet.key" --spare 64
-wait_for 20 parked 128
+wait_for 60 parked 128
 start agent-n3 "$MSSH" agent n3 --server "$SRV" --key "$T/fleet.key"
 ok 'a key has half of all connections parked: another node is refused' \
     wait_log agent-n3 \
     'the key fleet has 128 connections parked (half of --connections)'
 agent n4 --key "$T/other.key"
-ok 'not one of another key' log_has server 'n4 registered'
+ok 'not one of another key' wait_log server 'n4 registered'
 stop agent-n3 >/dev/null	# it would come in between
 mark server
 mark agent-n1
 kill -HUP "$(pid agent-n1)"
 ok 'an agent that dials again is let in' wait_log agent-n1 'n1 parked'
-ok 'with all its connections' wait_for 20 parked 64
+ok 'with all its connections' wait_for 60 parked 64
 ok 'none of which was refused' [ "$(log_count agent-n1 'cannot')" -eq 0 ]
 stop wire >/dev/null
 stop agent-n1 >/dev/null
 mark server
 agent n1 --key "$T/fleet.key" --spare 64
-wait_for 20 parked 64
+wait_for 60 parked 64
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
 	hold s$i n1 --key "$T/alice.key"
 done
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
 	wait_log s$i up
 done
-ok 'sessions take no place of spares' wait_for 10 parked 80
+ok 'sessions take no place of spares' wait_for 30 parked 80
 ok 'nor is any of them refused' [ "$(log_count agent-n1 'cannot')" -eq 0 ]
 ok 'a key has a sixteenth of them in sessions: the next is refused' \
     refused 8 'the key alice has 16 sessions, or clients that wait for one' \
@@ -149,18 +152,18 @@ ok 'a key has a sixteenth of them in sessions: the next is refused' \
 end s2 n1
 hold w1 gone --wait 60 --key "$T/alice.key"
 wait_log server '> waiting'
-ok 'who waits counts' wait_for 10 refused 8 'the key alice has 16 sessions' \
+ok 'who waits counts' wait_for 30 refused 8 'the key alice has 16 sessions' \
     n4 --key "$T/alice.key"
 let_go w1
 end s1 n1
-ok 'and no more when it has left' wait_for 10 held four n4 --key "$T/alice.key"
+ok 'and no more when it has left' wait_for 60 held four n4 --key "$T/alice.key"
 for i in 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
 	let_go s$i
 done
 start agent-n3 "$MSSH" agent n3 --server "$SRV" --key "$T/fleet.key"
 wait_log agent-n3 'the key fleet has'
 stop agent-n2 >/dev/null
-ok 'a node that leaves makes room' wait_log agent-n3 'n3 parked' 30
+ok 'a node that leaves makes room' wait_log agent-n3 'n3 parked' 60
 for n in n1 n3 n4; do
 	stop agent-$n >/dev/null
 done
@@ -173,22 +176,22 @@ stop server >/dev/null
 server --keys "$T/keys" --connections 32 -v
 wire
 agent n1 --key "$T/fleet.key" --spare 8 --server "$WIRE"
-wait_for 20 parked 8
+wait_for 60 parked 8
 echo "agent n1,n2,n3 $(cat "$T/fleet.key")" >>"$T/keys"
 kill -HUP "$(pid server)"
 wait_log server '4 keys read'
 mark server
 kill -HUP "$(pid agent-n1)"
-wait_for 20 parked 8
+wait_for 60 parked 8
 agent n2 --key "$T/fleet.key" --spare 8
-wait_for 20 parked 16
+wait_for 60 parked 16
 start agent-n3 "$MSSH" agent n3 --server "$SRV" --key "$T/fleet.key"
 ok 'another entry of the key takes what is parked with it' wait_log agent-n3 \
     'the key fleet has 16 connections parked'
 stop agent-n3 >/dev/null
 mark server
 agent n4 --key "$T/fleet.key" --spare 10
-ok 'the entry that was left has nothing of it' wait_for 10 parked 10
+ok 'the entry that was left has nothing of it' wait_for 30 parked 10
 is "$(log_count agent-n4 cannot)" 0 'and nothing was refused'
 for n in n1 n2 n4; do
 	stop agent-$n >/dev/null
@@ -215,10 +218,16 @@ start rogue perl -MIO::Socket::INET -MIO::Select -e '
 		}
 	}'
 wait_log rogue port
-start agent-busy "$MSSH" agent busy --sessions 3 --exec 'exec sleep 99' \
+start agent-busy "$MSSH" agent busy --sessions 3 --exec 'exec sleep 999' \
     --server "127.0.0.1:$(sed -n 's/^port //p' "$T/rogue.log")"
-ok 'more than --sessions calls are refused' wait_for 10 eval \
+ok 'more than --sessions calls are refused' wait_for 30 eval \
     '[ "$(log_count rogue "got ERROR busy it has all the sessions")" -ge 5 ]'
+# each of those begins when its process does
+served() {
+	[ "$(log_count rogue 'got READY')" -ge 3 ] &&
+	    [ "$(pgrep -c -P "$(pid agent-busy)" sleep)" -ge 3 ]
+}
+wait_for 30 served
 is "$(log_count rogue 'got READY')" 3 'so many are served'
 is "$(pgrep -c -P "$(pid agent-busy)" sleep)" 3 \
     'by so many processes'
@@ -239,7 +248,7 @@ for i in 3 4 5 6; do
 	held h$i web
 done
 held h7 web			# 2 parked and 6 sessions: 14 connections
-ok 'the last eighth is not for clients' wait_for 10 refused 8 \
+ok 'the last eighth is not for clients' wait_for 30 refused 8 \
     'the server is full (--connections), try later' web
 start agent-new "$MSSH" agent new --server "$SRV"
 ok 'nor for agents that nobody knows' wait_log agent-new \

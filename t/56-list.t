@@ -30,7 +30,7 @@ row() {
 
 # becomes NODE ROW: it is so soon; prints what it is.
 becomes() {
-	wait_for 20 same "$@"
+	wait_for 60 same "$@"
 	row "$1"
 }
 
@@ -287,7 +287,7 @@ who_is_local() {
 		is "$rc" 0 "a PROXY header with $from is not"
 	done
 	stop server
-	if [ -e /proc/net/if_inet6 ]; then
+	if $IN grep -q ' lo$' /proc/net/if_inet6; then
 		server --host ::
 		is "$(seen "[::1]:$PORT")" 0 'IPv6 loopback is'
 		is "$(seen "127.0.0.1:$PORT")" 0 'IPv4 by an IPv6 socket is'
@@ -384,7 +384,7 @@ n=3000
 server --verbose --listen "unix:$T/sock"
 wait_log server "listening on unix:$T/sock"
 start park "$T/peer" park "$SRV" $n
-ok "$n agents" wait_log park "parked $n" 60
+ok "$n agents" wait_log park "parked $n" 120
 list >"$T/out"
 is "$? $(wc -l <"$T/out" | tr -d ' ')" "0 $n" 'are listed'
 ok 'sorted' sort -c "$T/out"
@@ -452,11 +452,11 @@ ok 'the server keeps no list for them' [ $((after - before)) -lt 4000 ] ||
     note "$before kB, $after kB"
 ok 'agents come meanwhile' talk 'send=MSSH/2 agent late run=1\n' line=OK
 ok 'who stops is cut' wait_log server \
-    'listing, dropped: it did not read the list' 40
+    'listing, dropped: it did not read the list' 60
 all_cut() {
 	[ "$(log_count server 'dropped: it did not read the list')" = 16 ]
 }
-ok 'all of them' wait_for 40 all_cut
+ok 'all of them' wait_for 60 all_cut
 kill -USR1 "$(pid readers)"
 wait_gone readers >/dev/null
 is "$(grep -c cut "$T/readers.log") $(grep -c whole "$T/readers.log")" \
@@ -531,7 +531,7 @@ start crowd perl -MIO::Socket::INET -MDigest::SHA=hmac_sha256 \
 	}
 	print "up\n"; sleep 1000' "$SRV" 2000 all \
     "$(cut -d' ' -f2 "$T/all.key")"
-ok '2,000 agents with a key' wait_log crowd up 60
+ok '2,000 agents with a key' wait_log crowd up 120
 start half perl "$T/halfway" "$PORT" "$T/go"
 wait_log half port
 start reader "$MSSH" list --key "$T/cl.key" \

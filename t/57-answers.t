@@ -144,7 +144,7 @@ says() {
 	row_of "$2" || return
 	shift 2
 	pattern "$row" "$@" >"$T/pattern"
-	[ "$file" = "$err" ] && patience=0 || patience=10
+	[ "$file" = "$err" ] && patience=0 || patience=30
 	if wait_for "$patience" grep -Eqx -f "$T/pattern" "$file"; then
 		verdict 0 "$row"
 		return
@@ -182,7 +182,7 @@ stopped() {
 }
 agent frozen
 kill -s STOP "$(pid agent-frozen)"
-ok 'an agent is stopped' wait_for 10 stopped "$(pid agent-frozen)"
+ok 'an agent is stopped' wait_for 30 stopped "$(pid agent-frozen)"
 start mute "$T/say" frozen --server "$SRV"
 
 # Two clients wait for a node.  Its agent can dial once: the first of them has
@@ -208,7 +208,7 @@ second() {
 	start late "$T/say" "$node" --server "$SRV" --wait "$seconds"
 	wait_log server '-> waiting' || return
 	agent "$node" --connect "$T/once $node %h %p"
-	wait_for 30 grep -q SSH-2.0 "$T/held.out"
+	wait_for 60 grep -q SSH-2.0 "$T/held.out"
 }
 seconds=3
 ok 'one client has a session, another one waits' second
@@ -263,7 +263,7 @@ up() {
 	    "127.0.0.1:$ARGV[0]")' "$1"
 }
 for port in "$FORBID" "$WEB" "$SHUT" "$GOOD" "$NAME" "$OLD"; do
-	wait_for 15 up "$port" || bail "nothing listens on port $port:" \
+	wait_for 60 up "$port" || bail "nothing listens on port $port:" \
 	    "$(cat "$T/haproxy.log")"
 done
 
@@ -406,7 +406,7 @@ resumable() {
 	: >"$T/resume.out"
 	start "$name" "$T/resume" "$@"
 	echo SSH-2.0-test >&6
-	wait_for 30 grep -q SSH-2.0 "$T/resume.out"
+	wait_for 60 grep -q SSH-2.0 "$T/resume.out"
 }
 another other "$MSSH" server --host 127.0.0.1 --port 0
 main=$node

@@ -278,7 +278,7 @@ cases() {
 }
 
 start tmux tmux -D -f /dev/null -S "$T/tmux"
-wait_for 10 test -S "$T/tmux" || bail 'tmux does not start'
+wait_for 30 test -S "$T/tmux" || bail 'tmux does not start'
 
 shell_start bash bash --noprofile --rcfile "$T/bashrc"
 cases keygen --ssh-port

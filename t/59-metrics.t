@@ -22,7 +22,7 @@ measured() {
 # scrape: into $T/page, by TCP or the Unix socket.
 SOCKET=''
 scrape() {
-	curl -sS -m 10 ${SOCKET:+--unix-socket "$SOCKET"} \
+	curl -sS -m 60 ${SOCKET:+--unix-socket "$SOCKET"} \
 	    "http://$M/metrics" >"$T/page"
 }
 
@@ -34,7 +34,7 @@ value() {
 
 # now NAME WANT: it is so soon (a connection may be about to end).
 now() {
-	wait_for 10 has_value "$@"
+	wait_for 30 has_value "$@"
 	is "$(value "$1")" "$2" "$1 is $2"
 }
 has_value() {
@@ -141,7 +141,7 @@ agent zebra-2
 parked_twice() {
 	[ "$(value mssh_parked_connections)" = 3 ]
 }
-wait_for 20 parked_twice
+wait_for 60 parked_twice
 now 'mssh_nodes{state="online"}' 2
 now mssh_parked_connections 3
 as only 'send=MSSH/2 agent zebra-3 run=1\n' line=OK tell=parked line=GO \
@@ -192,7 +192,7 @@ fds() {
 	done
 	[ "$n" = $((open + 1)) ] || { echo "$n, not $((open + 1))"; return 1; }
 }
-ok 'descriptors are those that are open' wait_for 10 fds || note "$(fds)"
+ok 'descriptors are those that are open' wait_for 30 fds || note "$(fds)"
 is "$(value process_max_fds)" "$(awk '/^Max open files/ { print $4 }' \
     "/proc/$(pid server)/limits")" 'and as many as may be'
 is "$(value process_resident_memory_bytes | awk -v kb="$(rss server)" '{
@@ -361,7 +361,7 @@ ok 'and a session' talk 'send=MSSH/2 client zebra-1\necho\nhi\n' \
 ok 'the server does not grow' [ $(($(rss server) - kb)) -lt 2000 ] ||
     note "$kb kB, $(rss server) kB"
 stop deaf
-ok 'and they leave no descriptor' wait_for 20 fds
+ok 'and they leave no descriptor' wait_for 60 fds
 
 talk "send=${web}MSSH/2 agent giraffe\\n" 'until=OK'
 scrape
@@ -381,7 +381,7 @@ stop server
 
 # Prometheus takes a while to start, and finds its target later.
 PM=127.0.0.1:$(ports 1)
-WEB=$(free_port)
+WEB=$(ports 1)
 cat >"$T/prometheus.yml" <<END
 global:
   scrape_interval: 1s
@@ -416,7 +416,7 @@ fi
 measured --keys "$T/keys" --strict-reload $user
 sandbox=$("$MSSH" --version | sed 's/.*, //; s/)$//')
 [ "$sandbox" = 'no sandbox' ] ||
-    ok 'the server is confined' log_has server "confined by $sandbox"
+    ok 'the server is confined' wait_log server "confined by $sandbox"
 ok 'a page with keys' scrape
 ok 'which has the memory, too' [ \
     "$(value process_resident_memory_bytes)" -gt 100000 ]
@@ -470,18 +470,18 @@ prlimit --pid "$(pid server)" --nofile="8:$most"
 as crowd tell=here gone
 ok 'no descriptor is left' wait_log server 'out of descriptors'
 prlimit --pid "$(pid server)" --nofile="$most:$most"
-ok 'there are some again' wait_for 20 scrape
+ok 'there are some again' wait_for 60 scrape
 ok 'there was a pause' [ "$(value mssh_accept_pauses_total)" -gt 0 ]
 stop crowd
 stop server
 SOCKET=''
 
 for where in x '' :1 127.0.0.1 127.0.0.1:65536 127.0.0.1:-1 127.0.0.1:x; do
-	timeout 5 "$MSSH" server --port 0 --metrics "$where" >"$T/out" 2>&1
+	timeout 60 "$MSSH" server --port 0 --metrics "$where" >"$T/out" 2>&1
 	is "$?" 2 "usage: --metrics '$where'"
 done
 measured
-timeout 5 "$MSSH" server --host 127.0.0.1 --port 0 --metrics "$M" \
+timeout 60 "$MSSH" server --host 127.0.0.1 --port 0 --metrics "$M" \
     >"$T/out" 2>&1
 is "$? $(grep -c "cannot listen on" "$T/out")" '1 1' 'a port that is taken'
 stop server
@@ -491,7 +491,7 @@ stop server
 # query PROMQL: what it says, sorted, a line each: labels that are not of the
 # target, and the value.
 query() {
-	curl -sS -m 10 -G --data-urlencode "query=$1" \
+	curl -sS -m 60 -G --data-urlencode "query=$1" \
 	    "http://127.0.0.1:$WEB/api/v1/query" | perl -MJSON::PP -0777 -ne '
 	    my $r = JSON::PP->new->decode($_);
 	    die $_ unless $r->{status} eq "success";
@@ -508,18 +508,16 @@ answers() {
 }
 # soon WANT NAME PROMQL: it will, when it has come for the page.
 soon() {
-	wait_for 30 answers "$1" "$3"
-	is "$(query "$3")" "$1" "$2"
+	ok "$2" wait_for 60 answers "$1" "$3" || note "$(query "$3")"
 }
 
 measured
-as slow 'send=MSSH/2 agent slow run=1\n' line=OK tell=parked line=GO \
-    wait=2600 'send=READY\n' gone
 ok 'Prometheus starts' wait_log prometheus 'Server is ready' 60
 soon 1 'it has the page' 'up{job="mssh"}'
 soon 'version='"$version"' 1' 'as OpenMetrics' mssh_build_info
-is "$(query 'mssh_refusals_total{reason="syntax"}')" 'reason=syntax 0' \
-    'nobody was refused'
+# A busy machine may miss a second, whose page is empty then.
+soon 'reason=syntax 0' 'nobody was refused' \
+    'mssh_refusals_total{reason="syntax"}'
 
 # nodes that are down
 agent up
@@ -529,6 +527,9 @@ for n in down1 down2; do
 done
 soon 2 'query: nodes that are down' 'sum(mssh_nodes{state="offline"}) > 0'
 # slow pairing: one session of four took more than 2.5 s
+as slow 'send=MSSH/2 agent slow run=1\n' line=OK tell=parked line=GO \
+    wait=2600 'send=READY\n' gone
+wait_log slow parked
 start slow-client "$T/peer" talk "$SRV" 'send=MSSH/2 client slow\nx' line=OK \
     tell=in gone
 for n in 1 2 3; do
@@ -551,8 +552,8 @@ is "$(query 'sum by (reason) (increase(mssh_refusals_total[5m])) > 0' |
     awk '{ n[NR] = $2; l = l $1 }
     END { printf "%s %.1f", l, n[2] / n[1] }')" \
     'reason=deniedreason=syntax 2.0' 'query: refusals by reason'
-is "$(query 'process_resident_memory_bytes > 100000' | wc -l | tr -d ' ')" 1 \
-    'and the numbers that all processes have'
+soon 1 'and the numbers that all processes have' \
+    'count(process_resident_memory_bytes > 100000)'
 stop prometheus
 stop server
 stop agent-up
@@ -575,7 +576,9 @@ start agent-web env NOTIFY_SOCKET="$T/notify" WATCHDOG_USEC=200000 \
     "$MSSH" agent web --server "$SRV" --exec 'read -r x; echo hello; exec cat'
 ok 'STATUS=: where it is parked' wait_log notify \
     "STATUS=web parked at $SRV for "
-ok 'and for how long' wait_log notify "parked at $SRV for 1 s, 0 sessions"
+# each second, but a busy machine may leave one out
+ok 'and for how long' wait_for 30 \
+    grep "parked at $SRV for [1-9][0-9]* s, 0 sessions" "$T/notify.log"
 held on-web web
 ok 'and its sessions' wait_log notify " s, 1 sessions"
 mark notify

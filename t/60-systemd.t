@@ -487,7 +487,7 @@ notifies()
 
 twice()
 {
-	wait_for 10 beats
+	wait_for 30 beats
 }
 
 beats()
@@ -527,7 +527,7 @@ is "$rc" 0 'with exit status 0'
 asks()
 {
 	perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(
-	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 5) or exit 1;
+	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 30) or exit 1;
 	    print $s "MSSH/2 client nobody\n"; print <$s>' "$1"
 }
 
@@ -540,7 +540,7 @@ p1=$(free_port)
 p2=$(free_port)
 start active systemd-socket-activate -l "127.0.0.1:$p1" -l "127.0.0.1:$p2" \
     "$MSSH" server --host 127.0.0.1 --port 0
-ok 'LISTEN_FDS: the first connection is served' wait_for 10 answers "$p1"
+ok 'LISTEN_FDS: the first connection is served' wait_for 30 answers "$p1"
 ok 'LISTEN_FDS: the second socket too' answers "$p2"
 is "$(log_count active 'listening on')" 2 \
     'LISTEN_FDS: the server opens none of its own'
@@ -712,14 +712,14 @@ kill_server()
 
 parked_again()
 {
-	wait_for 20 shows mssh-server.service NRestarts 1 &&
-	    wait_for 20 shows mssh-agent.service StatusText 'parked at'
+	wait_for 60 shows mssh-server.service NRestarts 1 &&
+	    wait_for 60 shows mssh-agent.service StatusText 'parked at'
 }
 
 ask_inside()		# [PORT]
 {
 	inside perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(
-	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 5) or exit 1;
+	    PeerAddr => "127.0.0.1:$ARGV[0]", Timeout => 30) or exit 1;
 	    print $s "MSSH/2 client nobody\n"; print <$s>' "${1:-8443}" |
 	    grep '^ERROR offline '
 }
@@ -745,16 +745,16 @@ with_keys()
 	    mssh keygen home >key && echo "agent home $(cat key)" >keys' &&
 	    up_setup server --keys /etc/mssh/keys &&
 	    up_setup agent home --server localhost --key /etc/mssh/key &&
-	    wait_for 20 logged '1 keys read' &&
-	    wait_for 20 logged 'home registered from 127.0.0.1' &&
-	    wait_for 20 logged 'key home' &&
-	    wait_for 20 shows mssh-agent.service StatusText 'home parked at'
+	    wait_for 60 logged '1 keys read' &&
+	    wait_for 60 logged 'home registered from 127.0.0.1' &&
+	    wait_for 60 logged 'key home' &&
+	    wait_for 60 shows mssh-agent.service StatusText 'home parked at'
 }
 
 without_keys()
 {
 	up_setup server && up_setup agent home --server localhost &&
-	    wait_for 20 shows mssh-agent.service StatusText 'home parked at'
+	    wait_for 60 shows mssh-agent.service StatusText 'home parked at'
 }
 
 activated()
@@ -765,7 +765,7 @@ activated()
 	    inside systemctl daemon-reload &&
 	    inside systemctl start mssh-server.socket &&
 	    ! inside systemctl is-active mssh-server.service &&
-	    wait_for 10 ask_inside &&
+	    wait_for 30 ask_inside &&
 	    inside systemctl is-active mssh-server.service
 }
 
@@ -776,7 +776,7 @@ alone()
 	    inside systemctl stop mssh-server.socket mssh-server.service &&
 	    up_setup server &&
 	    shows mssh-server.service PrivateNetwork yes &&
-	    wait_for 10 ask_inside &&
+	    wait_for 30 ask_inside &&
 	    inside systemctl --quiet disable mssh-server.socket
 }
 
@@ -802,8 +802,8 @@ tls_agent()		# URL
 	: >"$base/log"
 	# shellcheck disable=SC2086	# files is words
 	up_setup agent home --server "$1" $files &&
-	    wait_for 20 logged 'home registered from 127.0.0.1' &&
-	    wait_for 20 shows mssh-agent.service StatusText 'home parked at' &&
+	    wait_for 60 logged 'home registered from 127.0.0.1' &&
+	    wait_for 60 shows mssh-agent.service StatusText 'home parked at' &&
 	    logged 'confined by seccomp and Landlock'
 }
 
@@ -819,7 +819,7 @@ mended()
 	    echo SERVER_OPTS=--prot >/etc/default/mssh-server'
 	inside systemctl stop mssh-server.service
 	ask_inside &
-	wait_for 30 failed_again && sleep 3 && inside systemctl is-active \
+	wait_for 60 failed_again && sleep 3 && inside systemctl is-active \
 	    mssh-server.socket && inside cp /tmp/good \
 	    /etc/default/mssh-server && wait $! &&
 	    inside systemctl is-active mssh-server.service &&
@@ -846,8 +846,8 @@ by_path()
 	inside systemctl stop mssh-server.socket
 	up_setup server --listen unix:/run/mssh/sock --trusted unix &&
 	    shows mssh-server.service PrivateNetwork yes &&
-	    wait_for 10 ask_path && inside systemctl restart \
-	    mssh-server.service && wait_for 10 ask_path &&
+	    wait_for 30 ask_path && inside systemctl restart \
+	    mssh-server.service && wait_for 30 ask_path &&
 	    inside systemctl stop mssh-server.service &&
 	    ! inside test -e /run/mssh
 }
@@ -871,7 +871,7 @@ delivered()
 	: >"$base/log"
 	hostile up_setup agent home
 	hostile printf '%s\n' >"$T/want"
-	wait_for 10 grep -q '{a,b}' "$base/log"
+	wait_for 30 grep -q '{a,b}' "$base/log"
 	diff "$T/want" "$base/log"
 }
 
@@ -893,10 +893,10 @@ not_again()
 	    TCP-LISTEN:9100,bind=127.0.0.1,fork,reuseaddr OPEN:/dev/null
 	inside sh -c 'cp /run/t/mssh /usr/local/bin/mssh.new &&
 	    mv /usr/local/bin/mssh.new /usr/local/bin/mssh'
-	wait_for 10 inside perl -MIO::Socket::INET -e 'exit
+	wait_for 30 inside perl -MIO::Socket::INET -e 'exit
 	    !IO::Socket::INET->new("127.0.0.1:9100")' || return
 	up_setup server --host 127.0.0.1 --port 9100
-	[ "$rc" -eq 1 ] && wait_for 20 shows mssh-server.service SubState \
+	[ "$rc" -eq 1 ] && wait_for 60 shows mssh-server.service SubState \
 	    auto-restart && up_setup remove server || return
 	stop block
 	sleep 3		# RestartSec=1
@@ -912,10 +912,10 @@ failed_once()
 real()
 {
 
-	ok 'systemd is up' wait_for 20 booted || return
+	ok 'systemd is up' wait_for 60 booted || return
 	ok 'setup server' up_setup server
 	ok 'setup agent' up_setup agent home --server localhost
-	ok 'they meet' wait_for 20 shows mssh-agent.service StatusText \
+	ok 'they meet' wait_for 60 shows mssh-agent.service StatusText \
 	    'home parked at'
 	ok 'both are active' inside systemctl is-active mssh-server.service \
 	    mssh-agent.service
@@ -923,7 +923,7 @@ real()
 	    --server localhost
 	ok 'a wrong option is refused by mssh' up_refused server --prot 1
 	ok 'reload' inside systemctl reload mssh-agent.service
-	ok 'reload redials' wait_for 10 logged redialling
+	ok 'reload redials' wait_for 30 logged redialling
 	ok 'reload of the server' inside systemctl reload mssh-server.service
 	ok 'the server is killed' kill_server
 	ok 'it is back, and the agent with it' parked_again
@@ -960,7 +960,7 @@ else
 	    bail 'part of this test is missing'
 	trap 'down; quit' EXIT
 	start up unshare --mount sh "$base/one" "$base" $$
-	wait_for 10 settled
+	wait_for 30 settled
 	if [ -s "$base/pid1" ]; then
 		PID1=$(cat "$base/pid1")
 		real

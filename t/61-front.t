@@ -197,7 +197,7 @@ listens() {
 	[ "$(ss -ltnH "sport = :$1")" ]
 }
 for f in $all; do
-	wait_for 20 listens "$(port "$f")" ||
+	wait_for 60 listens "$(port "$f")" ||
 	    bail "$f does not listen: $(tail -n 5 "$T"/[nhcs]*[yxl].log)"
 done
 
@@ -210,7 +210,7 @@ for f in $all; do
 	    --ssh-port "$SSHD_PORT"
 done
 for f in $all; do
-	ok "$f: an agent parks" wait_log "agent-$f" 'parked at' 20
+	ok "$f: an agent parks" wait_log "agent-$f" 'parked at' 60
 done
 
 # through FRONT [ssh options] [command]: the same as msh.
@@ -240,7 +240,7 @@ done
 # Silent sessions, which show below that the idle limits are at work here.
 for f in $all; do
 	SRV=$(url "$f")
-	start "idle-$f" "$T/msh" "$f" 'echo up; exec sleep 100'
+	start "idle-$f" "$T/msh" "$f" 'echo up; exec sleep 1000'
 done
 clock
 began=$clock_
@@ -289,7 +289,7 @@ probed() {
 	    grep -q 'timer:(keepalive'
 }
 for f in $all; do
-	ok "$f: silent peers are probed" wait_for 10 probed "$f"
+	ok "$f: silent peers are probed" wait_for 30 probed "$f"
 done
 
 # ---- something to fetch later on
@@ -311,7 +311,7 @@ past_limit() {
 	clock
 	[ $((clock_ - began)) -gt $((LIMIT + 1)) ]
 }
-ok 'all agents are parked for longer than the limit' wait_for 20 past_limit
+ok 'all agents are parked for longer than the limit' wait_for 60 past_limit
 for f in $all; do
 	ok "$f: a silent session began" wait_log "idle-$f" up
 	case $f in
@@ -326,13 +326,13 @@ done
 fdpass() {
 	ssh -F none -i "$T/key" -o UserKnownHostsFile="$T/known" \
 	    -o StrictHostKeyChecking=accept-new -o BatchMode=yes \
-	    -o IdentitiesOnly=yes -o ConnectTimeout=20 -o ProxyUseFdpass=yes \
+	    -o IdentitiesOnly=yes -o ConnectTimeout=60 -o ProxyUseFdpass=yes \
 	    -o ProxyCommand="'$MSSH' proxy --fdpass --server $(url "$1") $1" \
 	    "$USER@$1.fdpass" 'echo "$((6 * 7))"'
 }
 is "$(fdpass nginx-http 2>"$T/err")" 42 'a socket for ssh, through TLS' ||
     note "$(cat "$T/err")"
-ok 'nobody is left behind it' wait_for 10 sh -c \
+ok 'nobody is left behind it' wait_for 30 sh -c \
     "! pgrep -f 'prox[y] --fdpass --server $(url nginx-http) '"
 
 # ---- 200 MB, from nodes that were parked for longer than that
@@ -348,7 +348,7 @@ fetch() {
 		start "fetch-$g" sh "$T/fetch" "$g"
 	done
 	for g; do
-		wait_gone "fetch-$g" 120
+		wait_gone "fetch-$g" 300
 		is "$(grep -v Warning "$T/fetch-$g.log")" "$sum" \
 		    "$g: $MB MB arrive whole"
 	done
@@ -394,10 +394,10 @@ done
 
 # answers FRONT: is the node there?
 answers() {
-	timeout 20 "$MSSH" ping "$1" --no-sshd --server "$(url "$1")"
+	timeout 60 "$MSSH" ping "$1" --no-sshd --server "$(url "$1")"
 }
 for f in $all; do
-	ok "$f: reachable after the reload" wait_for 10 answers "$f"
+	ok "$f: reachable after the reload" wait_for 60 answers "$f"
 done
 
 finish

@@ -216,7 +216,7 @@ done
 cat >"$T/via.pl" <<'END'
 use IPC::Open2;
 my ($port, $name, $path) = @ARGV;
-alarm 5;
+alarm 30;
 open2(my $in, my $out, "openssl", "s_client", "-quiet", "-connect",
     "127.0.0.1:$port", "-servername", $name) or die;
 $out->autoflush(1);
@@ -253,7 +253,7 @@ live()			# FRONT COMMAND...
 	front=$1
 	shift
 	start "$front" "$@"
-	ok "$front lets a hello through" wait_for 40 reaches "$at"
+	ok "$front lets a hello through" wait_for 90 reaches "$at"
 	ok "$front says 404 to all else" elsewhere "$at"
 	ok "$front does not pass on what the client says of itself" \
 	    [ "$(log_count server 6.6.6.6)" -eq 0 ]
@@ -264,11 +264,11 @@ server --host 127.0.0.1 --trusted 127.0.0.1 --verbose
 for f in caddy nginx; do
 	set_up server --front "$f" $site --port "$PORT" >/dev/null
 done
-# Below those that connect(2) takes, since a front takes a while to listen.
-at=$((10000 + $$ % 20000))
+# A front takes a while to listen.
+at=$(ports 1)
 nginx_files "$at"
 live nginx nginx -e stderr -p "$T" -c "$conf"
-at=$((at + 1))
+at=$(ports 1)
 caddy_files "$at"
 live caddy caddy run --adapter caddyfile --config "$T/Caddyfile"
 

@@ -171,12 +171,20 @@ with_curl() {
 	ok 'curl: and a sentence' grep -q 'mssh(1)' "$T/got"
 	is "$(curl -sS --http2-prior-knowledge -o /dev/null "$url/" 2>&1 |
 	    wc -l | tr -d ' ')" 1 'curl: HTTP/2 without asking fails at once'
-	ok 'curl: an Upgrade' curl_upgrades "$url/"
+	# it is open until curl has had enough
+	for most in 0.3 3 30; do
+		curl_upgrades "$url/" >/dev/null && break
+	done
+	ok 'curl: an Upgrade' curl_upgraded
 }
 
 curl_upgrades() {
-	curl -sS -m 0.3 --http1.1 -i -H 'Connection: Upgrade' \
+	curl -sS -m "$most" --http1.1 -i -H 'Connection: Upgrade' \
 	    -H 'Upgrade: mssh' "$1" >"$T/got" 2>&1
+	curl_upgraded
+}
+
+curl_upgraded() {
 	cat "$T/got"
 	grep -q '^HTTP/1.1 101 ' "$T/got"
 }
@@ -213,7 +221,7 @@ own() {
 # logged LINE TEXT: who says TEXT is in the log so, if not at once: there are
 # few such lines in a second.
 logged() {
-	wait_for 5 logs "$@"
+	wait_for 30 logs "$@"
 }
 
 logs() {
@@ -258,15 +266,20 @@ forwarded() {
 # as_of NAME ADDR: a stranger from there who has not said a word.
 as_of() {
 	as "$1" "send=$head$xff$2\\r\\n\\r\\n" "expect=$switch" tell=here \
-	    quiet=4000
+	    gone
 	wait_log "$1" here
 }
 
 crowds() {
 	server --trusted 127.0.0.1 --startups 3
-	as_of one 203.0.113.7
-	as_of two 203.0.113.7
-	talk "send=$head${xff}203.0.113.7\\r\\n\\r\\n" print >"$T/got"
+	# unless the machine was so busy that the deadline came first: they go
+	# after 5 s
+	for _ in 1 2 3; do
+		as_of one 203.0.113.7
+		as_of two 203.0.113.7
+		talk "send=$head${xff}203.0.113.7\\r\\n\\r\\n" print >"$T/got"
+		[ -s "$T/got" ] || break
+	done
 	is "$(cat "$T/got")" '' 'a third of one address behind a front'
 	ok 'the log says so' wait_log server \
 	    'refused 203.0.113.7: 2 connections of its address'
@@ -276,7 +289,7 @@ crowds() {
 	ok 'and more' as_of four 127.0.0.1
 	ok 'and more than two' as_of five 127.0.0.1
 	stop one
-	ok 'when one has gone another may come' wait_for 3 talk \
+	ok 'when one has gone another may come' wait_for 30 talk \
 	    "send=$head${xff}203.0.113.7\\r\\n\\r\\n" "expect=$switch"
 	for name in two three four five; do
 		stop $name
@@ -425,15 +438,15 @@ unix() {
 
 # says SOCKET TEXT: what comes back.
 says() {
-	printf %b "$2" | socat -t 5 - "UNIX-CONNECT:$1,shut-none"
+	printf %b "$2" | socat -t 60 - "UNIX-CONNECT:$1,shut-none"
 }
 
 unix_from() {
-	start ag sh -c "printf 'MSSH/2 agent web run=1\\n' | socat -t 9 - \
+	start ag sh -c "printf 'MSSH/2 agent web run=1\\n' | socat -t 60 - \
 	    'UNIX-CONNECT:$T/sock,shut-none'"
 	wait_log ag OK || return 1
 	printf %b "$head$2\\r\\nMSSH/2 client web\\nx" >"$T/say"
-	start cl sh -c "socat -t 9 - 'UNIX-CONNECT:$T/sock,shut-none' \
+	start cl sh -c "socat -t 60 - 'UNIX-CONNECT:$T/sock,shut-none' \
 	    <'$T/say'"
 	wait_log ag "GO from=$1 id="
 	was=$?
@@ -445,7 +458,7 @@ unix_from() {
 refuses() {
 	want=$1 text=$2
 	shift 2
-	timeout 5 "$MSSH" server "$@" >"$T/out" 2>&1
+	timeout 60 "$MSSH" server "$@" >"$T/out" 2>&1
 	rc=$?
 	cat "$T/out"
 	[ "$rc" = "$want" ] && grep -q -e "$text" "$T/out"
@@ -464,11 +477,11 @@ sockets_() {
 	ok 'from a Unix socket' unix_from unix ''
 	ok 'from a Unix socket that is not trusted' unix_from unix \
 	    "${xff}203.0.113.7\\r\\n"
-	port=$(free_port)
+	port=$(ports 1)
 	start relay socat "TCP-LISTEN:$port,bind=127.0.0.1,fork,reuseaddr" \
 	    "UNIX-CONNECT:$T/sock"
 	SRV=127.0.0.1:$port
-	wait_for 5 talk "send=$client" 'line=ERROR'
+	wait_for 30 talk "send=$client" 'line=ERROR'
 	agent box
 	is "$(msh box 'echo in' 2>"$T/err")" in 'a login through it'
 	stop agent-box
@@ -497,7 +510,7 @@ sockets_() {
 		push @all, $s;
 		undef $s if $ok;
 	    }
-	    $| = 1; print "full: $!\n"; sleep 60' "$T/full"
+	    $| = 1; print "full: $!\n"; sleep 3600' "$T/full"
 	ok 'a queue is full' wait_log full 'full: Resource temporarily'
 	ok 'that socket is not stale' refuses 1 \
 	    "cannot listen on unix:$T/full: " --listen "unix:$T/full"

@@ -228,7 +228,7 @@ up() {
 	done
 }
 for port in "$TLS" "$OPEN" "$AUTH" "$SOCKS" "$SAUTH"; do
-	wait_for 10 up "$port" || bail "nothing listens on port $port"
+	wait_for 30 up "$port" || bail "nothing listens on port $port"
 done
 for who in haproxy tiny tinyauth socks sauth; do
 	! gone "$(pid $who)" || bail "$who has ended: $(cat "$T/$who.log")"
@@ -307,14 +307,14 @@ call_start() {
 	    proxy "$node" --cafile "$T/ours.crt" "$@"
 }
 judge() {
-	ok "$1: parked" wait_log "agent-$1" 'parked at' 15
+	ok "$1: parked" wait_log "agent-$1" 'parked at' 60
 	log_has "agent-$1" 'confined by seccomp' >/dev/null ||
 	    loose="$loose $1"
-	wait_gone "call-$1" 20 >/dev/null
+	wait_gone "call-$1" 60 >/dev/null
 	is "$rc $(cat "$T/call-$1.log")" "0 hello $1" "$1: a session"
 }
 parked() {
-	wait_log "agent-$1" 'parked at' 15 >/dev/null
+	wait_log "agent-$1" 'parked at' 60 >/dev/null
 }
 # What takes seconds begins here.
 cat >"$T/stubborn" <<'END'
@@ -347,7 +347,8 @@ dialler_of() {
 }
 # marked NAME: the processes that agent has begun, and it
 marked() {
-	grep -slF "MARK=$1" /proc/[0-9]*/environ
+	grep -slF "HOME=$T/home" /proc/[0-9]*/environ |
+	    xargs -r grep -slF "MARK=$1"
 }
 nobody_left() {
 	[ -z "$(marked "$1")" ]
@@ -360,6 +361,11 @@ zombies() {
 		Z*) grep -qx "$ppid" "$T/parents" && echo "$comm" ;;
 		esac
 	done
+}
+
+# Who has just ended is one until its parent looks.
+no_zombies() {
+	[ -z "$(zombies "$1")" ]
 }
 
 ok 'frozen: parked' wait_log agent-frozen 'parked at'
@@ -384,7 +390,8 @@ each parked
 each call_start
 each judge
 is "$loose" '' 'each agent is confined'
-is "$(zombies ways)" '' 'nobody has left a zombie'
+ok 'nobody has left a zombie' wait_for 30 no_zombies ways ||
+    note "$(zombies ways)"
 odd=0
 each_end() {
 	odd=$((1 - odd))
@@ -395,18 +402,18 @@ each_end() {
 	fi
 }
 each each_end
-ok 'all agents stopped or killed: nothing of them stays' wait_for 15 \
+ok 'all agents stopped or killed: nothing of them stays' wait_for 60 \
     nobody_left ways
 
 # ---- commands that do not end by themselves
 
-ok 'SIGTERM: it has gone with the agent' wait_for 15 nobody_left stopped
-ok 'SIGKILL: so it has' wait_for 15 nobody_left killed
+ok 'SIGTERM: it has gone with the agent' wait_for 60 nobody_left stopped
+ok 'SIGKILL: so it has' wait_for 60 nobody_left killed
 ok 'SIGTERM: the agent ends' wait_gone agent-stopped
 is "$rc" 0 'with 0'
-ok 'proxy: it ends' wait_gone call 15
+ok 'proxy: it ends' wait_gone call 60
 is "$rc" 0 'with 0'
-ok 'proxy: its command has gone with it' wait_for 15 nobody_left proxy
+ok 'proxy: its command has gone with it' wait_for 60 nobody_left proxy
 
 # ---- what is said when there is no way
 
@@ -544,7 +551,8 @@ since=$clock_
 fails 0 '' 'SOCKS: bytes behind the answer' --server a:1 \
     --proxy "socks5://$px:$(box sock)"
 clock
-is "$(cat "$T/out") $((clock_ - since < 6))" 'hello 1' \
+# or else it is the bound of 10 s that ends it, with an error
+is "$(cat "$T/out") $((clock_ - since < 60))" 'hello 1' \
     'belong to the next layer, and are taken at once'
 
 # ---- the end of a session
@@ -579,7 +587,7 @@ sessions() {
 	done >"$T/sessions"
 	is "$(sort "$T/sessions" | uniq -c | tr -s ' \n' ' ')" \
 	    " $n one $n two " "$node: $((2 * n)) sessions"
-	ok "$node: no descriptor and no process stays" wait_for 5 \
+	ok "$node: no descriptor and no process stays" wait_for 30 \
 	    settled "$node" "$before"
 	is "$(perl "$T/ask" 'down 5000000\n' 0 "$MSSH" proxy "$@")" \
 	    5000000 "$node: 5 MB down, and the end: all arrives"
@@ -595,7 +603,12 @@ sessions 10 calm "tls://localhost:$TLS"
 sessions 5 deep "https://localhost:$WEB/" --connect 'ncat %h %p'
 sessions 3 mutual "tls://localhost:$MUTUAL" --cert "$T/me.crt" \
     --certkey "$T/me.key" --proxy "http://$px:$OPEN"
-is "$(ls "$T/tmp")" '' 'nothing stays in $TMPDIR'
+# an agent that is about to park again has a socket there for a moment
+empty() {
+	[ -z "$(ls "$1")" ]
+}
+ok 'nothing stays in $TMPDIR' wait_for 30 empty "$T/tmp" ||
+    note "$(ls "$T/tmp")"
 
 # ---- the dialler
 
@@ -619,7 +632,7 @@ ok 'the agent has none: said' wait_log agent-plain \
 prlimit --pid "$(pid agent-plain)" --nofile=64:
 kill -HUP "$(pid agent-plain)"
 ok 'it has some: parked' wait_log agent-plain 'parked at'
-ok 'and no command more than before' wait_for 5 settled plain "$plain"
+ok 'and no command more than before' wait_for 30 settled plain "$plain"
 as_nobody() {
 	setpriv --reuid=nobody --regid="$(id -gn nobody)" --clear-groups "$@"
 }
@@ -643,7 +656,7 @@ kill -9 "$(dialler_of calm)"
 ok 'no dialler: no agent' wait_gone agent-calm
 is "$rc $(log_count agent-calm 'the dialler has ended')" '1 1' \
     'that is said'
-ok 'and nothing else stays of it' wait_for 5 nobody_left calm
+ok 'and nothing else stays of it' wait_for 30 nobody_left calm
 
 # ---- who is confined
 
@@ -668,10 +681,12 @@ msh demo -v --cafile "$T/ours.crt" \
 ok 'who is at work while there is a session: us' \
     [ "$(grep -c "xxx@$px:$AUTH" "$T/ps")" -ge 2 ]
 ok 'and openssl' [ "$(grep -c "s_client.*$T/tmp" "$T/ps")" -ge 3 ]
-is "$(grep -c 'plain.*pw' "$T/ps")" 0 'no password in the list of processes'
+# The list has all other tests' processes, too.
+is "$(grep -c -e plain%2dpw -e plain-pw "$T/ps")" 0 \
+    'no password in the list of processes'
 secret=$(printf me:plain-pw | openssl base64)
-is "$(grep -l -e 'plain.*pw' -e "$secret" "$T"/agent-demo.log "$T/ssh.log" \
-    "$T/server.log")" '' 'nor in a log'
+is "$(grep -l -e plain%2dpw -e plain-pw -e "$secret" "$T"/agent-demo.log \
+    "$T/ssh.log" "$T/server.log")" '' 'nor in a log'
 MSSH_CONFIG=$T/conf
 export MSSH_CONFIG
 echo "proxy http://me:plain%2dpw@$px:$AUTH" >"$MSSH_CONFIG"
@@ -877,9 +892,9 @@ done <"$T/no"
 n=0
 while IFS='|' read -r no host <&3; do
 	n=$((n + 1))
-	wait_gone "no$n" 15 >/dev/null
+	wait_gone "no$n" 60 >/dev/null
 	is "$(log_has "no$n" 'the proxy' | sed 's/.*the \(proxy\).*/\1/')" \
-	    "$(env "no_proxy=$no" "http_proxy=$(p 2)" curl -gsv -m 5 \
+	    "$(env "no_proxy=$no" "http_proxy=$(p 2)" curl -gsv -m 60 \
 	    --resolve "*:9:127.0.0.1" "http://$host:9/" 2>&1 |
 	    sed -n 's/.*Trying 127\.0\.0\.2:.*/proxy/p')" \
 	    "no_proxy \"$no\", $host: as curl does"
@@ -897,14 +912,14 @@ is "$(tried no_proxy=a "NO_PROXY=$px" "all_proxy=$(p 2)" "$MSSH" proxy x \
 # ---- who said nothing
 
 for who in muteweb mutepx mutesocks more; do
-	ok "$who: ends" wait_gone $who 15
+	ok "$who: ends" wait_gone $who 60
 	is "$rc $(grep -c 'does not answer' "$T/$who.log")" '3 1' \
 	    "$who: and says why"
 done
 ok 'HTTP: a server that keeps silent' wait_log agent-mutes \
-    'register mutes at http://localhost' 15
+    'register mutes at http://localhost' 60
 ok 'TLS: a server that keeps silent' wait_log agent-mute \
-    'register mute at tls://localhost' 15
+    'register mute at tls://localhost' 60
 for who in mute mutes; do
 	is "$(log_has agent-$who 'cannot register' |
 	    sed 's/.*: \(.*\);.*/\1/' | sort -u)" "$(
@@ -920,8 +935,9 @@ ok 'it goes on: parked' wait_log agent-frozen 'parked at'
 crewed() {
 	[ "$(crew "$1")" -le "$2" ]
 }
-ok 'nothing stays of what came too late' wait_for 15 crewed frozen 5 ||
+ok 'nothing stays of what came too late' wait_for 60 crewed frozen 5 ||
     note "$(ps -ww -o pid,ppid,stat,args $(marked frozen |
     sed 's/[^0-9]//g'))"
-is "$(zombies frozen)$(zombies mute)" '' 'no zombies'
+ok 'no zombies' wait_for 30 no_zombies frozen
+ok 'nor of mute' wait_for 30 no_zombies mute
 finish

@@ -120,7 +120,7 @@ up() {
 	    "127.0.0.1:$ARGV[0]")' "$1"
 }
 for port in "$TLS" "$HTTP" "$SOCKS" "$RAWTLS" "$DYN"; do
-	wait_for 15 up "$port" || bail "nothing listens on port $port"
+	wait_for 60 up "$port" || bail "nothing listens on port $port"
 done
 agent box
 agent echo --exec cat
@@ -163,12 +163,12 @@ chmod 755 "$T/pe"
 # line [VAR=VALUE]... CMD...: the exit code, and what comes back of a line;
 # what was said is in $T/err
 line() {
-	out_=$(env T="$T" timeout 30 perl "$T/two" - env "$@" 2>"$T/err")
+	out_=$(env T="$T" timeout 90 perl "$T/two" - env "$@" 2>"$T/err")
 	echo "$? ${out_%cut}"
 }
 # blame options...: a client that gets nowhere
 blame() {
-	timeout 30 "$T/pe" "$@" >"$T/out" 2>"$T/err" <"$T/greeting"
+	timeout 90 "$T/pe" "$@" >"$T/out" 2>"$T/err" <"$T/greeting"
 	rc=$?
 }
 # told NAME REGEX: that was said; untold: that was not
@@ -215,12 +215,12 @@ again() {
 }
 again
 SRV=$px:$P2
-export CONNECT=95	# ssh's own patience is not what is tried
+export CONNECT=335	# ssh's own patience is not what is tried
 for how in term kill; do
 	for who in stdio ssh; do
-		set -- "$T/msh" "$how-ssh" --wait 60 'echo one; cat'
+		set -- "$T/msh" "$how-ssh" --wait 300 'echo one; cat'
 		[ $who = ssh ] || set -- perl "$T/two" late "$MSSH" proxy \
-		    "$how-stdio" --wait 60 --server "$SRV"
+		    "$how-stdio" --wait 300 --server "$SRV"
 		mark again
 		start "$how-$who" "$@"
 		ok "--wait, $how, $who: it waits" \
@@ -270,11 +270,11 @@ for how in tcp tls; do
 	start hard "$T/psh" silent-$how true
 	ok "$how: a session with a silent node" wait_log agent-silent-$how \
 	    ': process '
-	ok "$how: ssh has its proxy" wait_for 10 has_child "$(pid hard)"
+	ok "$how: ssh has its proxy" wait_for 30 has_child "$(pid hard)"
 	p=$(child_of "$(pid hard)")
 	kill -9 "$(pid hard)"
 	wait_gone hard
-	ok "$how: ssh is killed: its proxy ends" wait_for 20 ended "$p"
+	ok "$how: ssh is killed: its proxy ends" wait_for 60 ended "$p"
 done
 
 # ---- who is blamed
@@ -360,11 +360,11 @@ if [ "$(id -u)" = 0 ]; then
 	mark agent-poor
 	kill -HUP "$(pid agent-poor)"
 	ok 'no process to be had: said' wait_log agent-poor \
-	    'Resource temporarily unavailable' 15
+	    'Resource temporarily unavailable' 60
 	is "$(log_count agent-poor 'name server')" 0 \
 	    'no process to be had: the name server is not blamed'
 	as_nobody prlimit --pid "$dialler" --nproc=999:
-	ok 'there are some: it parks' wait_log agent-poor 'parked at' 30
+	ok 'there are some: it parks' wait_log agent-poor 'parked at' 60
 fi
 
 # ---- a trailing dot
@@ -470,7 +470,7 @@ for who in agent-blocked blockedsrv; do
 	is "$rc" 0 'with 0'
 done
 for who in deaf deaftls; do
-	ok "signals blocked, nobody answers: $who ends" wait_gone $who 40
+	ok "signals blocked, nobody answers: $who ends" wait_gone $who 60
 	is "$(log_count $who 'does not answer')" 1 'and says why'
 done
 
@@ -491,7 +491,8 @@ is "$(line sh -c 'exec "$@" 2>&-' - "$T/pe" \
 # ---- what stays behind
 
 marked() {
-	grep -slF "MARK=$1" /proc/[0-9]*/environ
+	grep -slF "HOME=$T/home" /proc/[0-9]*/environ |
+	    xargs -r grep -slF "MARK=$1"
 }
 nobody_left() {
 	[ -z "$(marked "$1")" ]
@@ -515,12 +516,12 @@ for to in "$px:$PORT" "tls://localhost:$TLS" "https://localhost:$WEB/x"; do
 		set -- "$T/fd"
 		[ $how = fd ] || set -- "$T/msh" box
 		start back env MARK=back "$T/back" "$@" -o LogLevel=ERROR
-		ok "ssh -f, $how, $to: it returns" wait_gone back 15
+		ok "ssh -f, $how, $to: it returns" wait_gone back 60
 		is "$(cat "$T/back.log")" 'back: 0 ' 'and said nothing'
 		is "$(ssh -F none -o ControlPath="$T/cp" x 'echo hi' 2>&1)" \
 		    hi 'there is a session behind it'
 		ssh -F none -o ControlPath="$T/cp" -O exit x 2>/dev/null
-		ok 'ssh ends: nobody is left' wait_for 10 nobody_left back
+		ok 'ssh ends: nobody is left' wait_for 30 nobody_left back
 		for p in $(marked back | sed 's/[^0-9]//g'); do
 			kill -9 "$p"
 		done
@@ -549,16 +550,17 @@ conf, host, user, key = sys.argv[1:]
 how = paramiko.SSHConfig.from_path(conf).lookup(host)
 c = paramiko.SSHClient()
 c.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-c.connect(how["hostname"], username=user, timeout=20,
+c.connect(how["hostname"], username=user, timeout=60,
+    banner_timeout=60, auth_timeout=60,
     sock=paramiko.ProxyCommand(how["proxycommand"]),
     pkey=paramiko.Ed25519Key.from_private_key_file(key),
     allow_agent=False, look_for_keys=False)
 print(c.exec_command("echo hi")[1].read().decode().strip())
 c.close()
 END
-is "$(timeout 30 /usr/bin/python3 -W ignore "$T/para.py" "$T/stanza" box.mssh \
+is "$(timeout 90 /usr/bin/python3 -W ignore "$T/para.py" "$T/stanza" box.mssh \
     "$USER" "$T/key" 2>&1 | tail -n 1)" hi 'paramiko, with that stanza'
-is "$(timeout 30 ssh -F "$T/stanza" -i "$T/key" -o BatchMode=yes \
+is "$(timeout 90 ssh -F "$T/stanza" -i "$T/key" -o BatchMode=yes \
     -o IdentitiesOnly=yes -o UserKnownHostsFile="$T/known" \
     -o StrictHostKeyChecking=accept-new "$USER@box.mssh" 'echo hi' 2>&1 |
     tail -n 1)" hi 'ssh, with the same'
@@ -614,19 +616,19 @@ unset all_proxy
 # ---- who waited
 
 for how in term kill; do
-	ok "--wait, $how, stdio: it ends" wait_gone $how-stdio 40
+	ok "--wait, $how, stdio: it ends" wait_gone $how-stdio 60
 	is "$rc $(grep -v 'trying again' "$T/$how-stdio.log" | tr '\n' ' ')" \
 	    '0 one two ' \
 	    "--wait, $how, stdio: with its session"
-	ok "--wait, $how, ssh: it ends" wait_gone $how-ssh 40
+	ok "--wait, $how, ssh: it ends" wait_gone $how-ssh 60
 	is "$rc $(tail -n 1 "$T/$how-ssh.log")" '0 one' \
 	    "--wait, $how, ssh: with its session"
-	ok "--wait, $how: whose time has come ends" wait_gone $how-never 30
+	ok "--wait, $how: whose time has come ends" wait_gone $how-never 60
 	ok "--wait, $how: and not with 0" [ "$rc" -ne 0 ]
 	ok "--wait, $how: and says why" grep mssh: "$T/$how-never.log"
 done
 
 # The kernel keeps the half of a closed connection for a minute.
 ok 'tcp: ssh was killed: so its session has ended' \
-    wait_log server ' silent-tcp from' 110
+    wait_log server ' silent-tcp from' 180
 finish

@@ -39,7 +39,7 @@ in_back() {
 }
 
 ended() {
-	wait_gone "$1" 30 >/dev/null
+	wait_gone "$1" 60 >/dev/null
 	is "$rc $(cat "$T/$1.log")" "$2" "$3"
 }
 
@@ -135,15 +135,21 @@ for spare in 1 2; do
 	agent "go$spare" --spare $spare
 	mark server
 	mark sshd
+	# The client is there already: a ping that is under way has 3 s.
+	mkfifo "$T/go$spare.in"
+	start "go$spare-ssh" sh -c 'exec "$MSSH" proxy "$0" --server "$SRV" \
+	    <"$T/$0.in"' "go$spare"
+	eval "exec $((5 + spare))<>'$T/go$spare.in'"
+	wait_log server 'hello -> await client'
 	kill -STOP "$(pid "agent-go$spare")"
 	in_back "go$spare-ping" "go$spare"
 	ok "a ping is under way, $spare parked" \
 	    wait_log server 'parked -> probed'
-	start "go$spare-ssh" "$T/msh" "go$spare" 'echo in; exec sleep 1000'
+	echo SSH-2.0-x >"$T/go$spare.in"
 	ok 'a session takes its connection' \
 	    wait_log server 'probed -> go sent'
 	kill -CONT "$(pid "agent-go$spare")"
-	ok 'it begins' wait_log "go$spare-ssh" in 30
+	ok 'it begins' wait_log "go$spare-ssh" SSH-2.0-OpenSSH
 done
 
 # ---- a node with a real sshd
@@ -162,7 +168,7 @@ row() {
 two_parked() {
 	[ "$(row web | awk '{ print $3 }')" = 2 ]
 }
-wait_for 20 two_parked
+wait_for 60 two_parked
 before=$(row web)
 id=$(printf %s "$ssh_id" | sed 's/[][().*+?\\]/\\&/g')
 pings "web: server $ms, agent $ms, sshd $ms \\($id\\)" \
@@ -184,9 +190,9 @@ ok 'min, median and max are those of the lines' perl -ne '
 pings "web: server $ms, agent $ms" '--count=2 --no-sshd' web --count=2 \
     --no-sshd
 pings ".*" 'a name in capitals' WEB
-ok 'three commands that may touch sshd' wait_for 10 eval '[ "$(touched)" = 3 ]'
+ok 'three commands that may touch sshd' wait_for 30 eval '[ "$(touched)" = 3 ]'
 pings ".*" 'and one more' web
-wait_for 10 eval '[ "$(touched)" -ge 4 ]'
+wait_for 30 eval '[ "$(touched)" -ge 4 ]'
 is "$(touched)" 4 'exactly once per command, and never with --no-sshd'
 
 ok '--json' eval 'ping web --json --count 2 >"$T/out"'
@@ -223,7 +229,7 @@ is "$(msh web 'echo in' 2>"$T/err")" in 'a session works meanwhile' ||
     note "$(cat "$T/err")"
 mark long
 ok 'and the pings go on' wait_log long 'web: server'
-wait_for 20 two_parked
+wait_for 60 two_parked
 is "$(row web | awk '{ print $1, $3, $4 }')" 'online 2 0' 'as many are parked'
 stop long INT
 is "$rc" 130 'Ctrl-C ends it'
@@ -232,7 +238,7 @@ is "$rc" 130 'Ctrl-C ends it'
 
 agent dies
 pings 'dies: server .* ms, agent .* ms' 'it is there' dies --no-sshd
-kill -KILL "$(pid agent-dies)"
+stop agent-dies KILL
 ping dies --no-sshd >"$T/out"
 is "$? $(sed 's/ (last.*//' "$T/err")" '4 mssh: dies is offline' 'it is not' ||
     note "$(cat "$T/err")"
@@ -375,8 +381,8 @@ up() {
 	perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(
 	    "127.0.0.1:$ARGV[0]")' "$1"
 }
-wait_for 10 up "$TLS"
-wait_for 10 up "$SOCKS"
+wait_for 30 up "$TLS"
+wait_for 30 up "$SOCKS"
 includes 'straight: nothing' '' --server "$SRV"
 includes 'http://' "http://$SRV/" --server "http://$SRV"
 includes 'tls://' "tls://localhost:$TLS" --server "tls://localhost:$TLS" \
@@ -418,7 +424,7 @@ for who in shy2 shy3; do
 	as $who 'send=MSSH/2 client web\n' gone
 done
 ok 'three clients that say nothing' eval \
-    'wait_for 10 eval "[ \$(log_count server \"hello -> await client\") = 3 ]"'
+    'wait_for 30 eval "[ \$(log_count server \"hello -> await client\") = 3 ]"'
 is "$(row web | awk '{ print $1, $3, $4 }')" 'online 2 0' \
     'they take no connection'
 is "$(log_count server 'go sent')" 0 'and nobody is called'
@@ -450,7 +456,7 @@ exec 8>&-
 wait_gone silent
 is "$rc" 0 'a client that says nothing is refused after a while'
 for n in 1 2; do
-	wait_gone "go$n-ping" 20 >/dev/null
+	wait_gone "go$n-ping" 60 >/dev/null
 	is "$rc $(sed 's/[0-9.]* ms/N ms/g' "$T/go$n-ping.log")" \
 	    "0 go$n: server N ms, agent N ms, sshd N ms ($ssh_id)" \
 	    "a ping whose connection was taken, one of $n"

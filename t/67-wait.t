@@ -15,7 +15,7 @@ fails() {
 	want="$1 mssh: $2" what=$3
 	shift 3
 	echo x | "$MSSH" "$@" --server "$SRV" >"$T/out" 2>"$T/err"
-	is "$? $(cat "$T/err")" "$want" "$what"
+	is "$? $(sed 's/seen [0-9]* s/seen N s/' "$T/err")" "$want" "$what"
 }
 
 # parked NODE [STEP]...: a raw agent, which stays.
@@ -91,7 +91,7 @@ done
 agent hangs
 kill -STOP "$(pid agent-hangs)"
 start ping "$MSSH" ping hangs --server "$SRV"
-ok 'an agent that answers no more' wait_log server 'no answer to PING' 20
+ok 'an agent that answers no more' wait_log server 'no answer to PING' 60
 "$MSSH" ping hangs --server "$SRV" >"$T/out" 2>"$T/err"
 is "$? $(sed 's/for [0-9]* s/for N s/' "$T/err")" \
     '4 mssh: hangs is offline: its agent has not answered for N s' \
@@ -100,7 +100,7 @@ mark server
 kill -CONT "$(pid agent-hangs)"
 ok 'it comes back' wait_log server 'hangs registered'
 stop agent-hangs
-fails 4 'hangs is offline (last seen 0 s ago)' 'one that left is no such' \
+fails 4 'hangs is offline (last seen N s ago)' 'one that left is no such' \
     ping hangs
 stop server
 for n in prod-db-2 web-1 web-2 web-3 web-4; do
@@ -172,7 +172,7 @@ has_text() {
 }
 # shows NAME REGEX: it is on that screen soon.
 shows() {
-	wait_for 30 has_text "$1" "$2" && return 0
+	wait_for 60 has_text "$1" "$2" && return 0
 	screen "$1"
 	return 1
 }
@@ -183,7 +183,7 @@ press() {
 }
 # over NAME WANT WHAT: how it ended.
 over() {
-	wait_for 30 [ -s "$T/$1.status" ]
+	wait_for 60 [ -s "$T/$1.status" ]
 	is "$(cat "$T/$1.status")" "$2" "$3" || note "$(screen "$1")"
 }
 clean() {
@@ -191,7 +191,7 @@ clean() {
 }
 # erased NAME WHAT: nothing is left on its screen.
 erased() {
-	wait_for 10 clean "$1"
+	wait_for 30 clean "$1"
 	is "$(screen "$1")" '' "$2"
 }
 
@@ -208,13 +208,13 @@ goes_on() {
 	n=$(screen int | sed 's/.*: \([0-9]*\) of.*/\1/')
 	[ "${n:-0}" -gt "$first" ]
 }
-ok 'it goes on' wait_for 20 goes_on
+ok 'it goes on' wait_for 60 goes_on
 is "$(screen int | wc -l | tr -d ' ')" 1 'in one line'
 press int C-c
 over int 'signal 2 status 0' 'Ctrl-C: ended by that'
 erased int 'Ctrl-C: the line is gone'
 press ssh C-c
-wait_for 30 [ -s "$T/ssh.status" ]
+wait_for 60 [ -s "$T/ssh.status" ]
 case $(cat "$T/ssh.status") in
 'signal 2 status 0' | 'signal 0 status 255') s=0 ;;
 *) s=1 ;;
@@ -224,13 +224,13 @@ ok 'Ctrl-C with ssh: as ssh ends then' [ $s = 0 ] ||
 no_line() {
 	! has_text "$1" waiting
 }
-wait_for 10 no_line ssh
+wait_for 30 no_line ssh
 ok 'Ctrl-C with ssh: the line is gone' no_line ssh || note "$(screen ssh)"
 waiting_none() {
 	[ "$("$MSSH" list later --server "$SRV" 2>&1 | wc -l)" = 1 ] &&
 	    [ "$(log_count server 'the client gave up')" = 2 ]
 }
-ok 'the server has let both go' wait_for 10 waiting_none
+ok 'the server has let both go' wait_for 30 waiting_none
 
 # what it waits for comes
 echo hello >"$T/in"
@@ -254,7 +254,7 @@ on_tty away "$MSSH" proxy web --wait 600 --server "127.0.0.1:$port"
 ok 'no server: that is what it waits for' \
     shows away "^mssh: waiting for 127.0.0.1:$port: [1-9][0-9]* of 600 s\$"
 on_tty back "$MSSH" proxy web --wait 600 --server "127.0.0.1:$port"
-wait_for 20 has_text back 127.0.0.1
+wait_for 60 has_text back 127.0.0.1
 is "$(screen away | sed 's/[1-9][0-9]* of/N of/')" \
     "mssh: 127.0.0.1:$port: Connection refused; trying again (--wait)
 mssh: waiting for 127.0.0.1:$port: N of 600 s" 'below what is wrong'
@@ -280,9 +280,9 @@ typed() {
 }
 ok 'without --wait' typed
 ok 'none' sh -c '! grep -q waiting "$1"' - "$T/typed"
-ok 'with --wait' typed --wait 2
+ok 'with --wait' typed --wait 3
 ok 'one: written over, then erased' perl -0777 -ne '
-    exit !/\rmssh: waiting for never: 1 of 2 s .*\r\e\[Kmssh: never is /' \
+    exit !/\rmssh: waiting for never: [12] of 3 s .*\r\e\[Kmssh: never is /' \
     "$T/typed"
 
 # ---- a login that waits
@@ -307,7 +307,7 @@ if [ "$(id -u)" = 0 ]; then
 		echo '127.0.0.1 two.test'
 		echo '127.0.0.2 two.test'
 	} >"$T/hosts"
-	wait_log agent-box 'parked at' 30
+	wait_log agent-box 'parked at' 60
 	is "$(SRV=two.test:$PORT unshare -m sh -c 'mount --bind "$T/hosts" \
 	    /etc/hosts && exec "$T/msh" box "echo in"' 2>"$T/err")" in \
 	    'a server of two addresses' || note "$(cat "$T/err")"
@@ -325,7 +325,7 @@ ok 'goes on' shows ignores 'waiting for later: \([3-9]\|[0-9][0-9]\) of' ||
     note "$(cat "$T/ignores.status")"
 long=$(printf 'n%063d' 0)
 on_tty long "$MSSH" proxy "$long" --wait 600 --server "$SRV"
-ok 'a node with a long name' shows long '3 of 600 s'
+ok 'a node with a long name' shows long '\([3-9]\|[0-9][0-9]\) of 600 s'
 is "$(screen long | grep -c waiting)" 1 'has one line, too'
 press long C-c
 over long 'signal 2 status 0' 'Ctrl-C'

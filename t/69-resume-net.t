@@ -39,14 +39,14 @@ END
 ticks() {
 	at cli
 	start "$1" "$T/msh" box "perl $T/tick $T/$1.end"
-	ok "$1: it begins" wait_log "$1" 10 20
+	ok "$1: it begins" wait_log "$1" 10 60
 }
 quiet() {
 	at cli
 	mkfifo "$T/$1.in"
 	start "$1" sh -c 'exec "$T/msh" box "perl $T/answer" <"$0"' "$T/$1.in"
 	exec 7>"$T/$1.in"
-	ok "$1: it begins" wait_log "$1" ready 20
+	ok "$1: it begins" wait_log "$1" ready 60
 }
 
 # goes_on NAME START: it prints again; since when is printed.
@@ -92,7 +92,7 @@ no_news() {
 HALF=${HALF:-}
 [ -n "$HALF" ] || start cables env HALF=cables sh "$0"
 half_judge() {
-	ok 'the half with the cables' wait_gone cables 300
+	ok 'the half with the cables' wait_gone cables 600
 	is "$rc" 0 'its exit status'
 	while read -r line; do
 		case $line in
@@ -125,7 +125,7 @@ pull() {
 	since=$clock_
 	"net_$2" "$1"
 	echo hello >&7		# it waits for an answer, and so is found out
-	ok "$2, $1: $CUT s go by" wait_for 100 no_news
+	ok "$2, $1: $CUT s go by" wait_for 120 no_news
 	mark "$1-$2"
 	t0=$(now)
 	"net_$mend" "$1"

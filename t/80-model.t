@@ -64,7 +64,7 @@ verifier() {
 explore() (
 	name=$1
 	shift
-	cd "$T/$name" && timeout 300 ./pan "$@" >out 2>&1
+	cd "$T/$name" && timeout 900 ./pan "$@" >out 2>&1
 	cat out
 	grep -q 'errors: 0' out &&
 	    ! grep -qiE '^pan:[0-9]|not completed|too small|out of mem' out
@@ -108,7 +108,7 @@ figures again
 broken() (
 	verifier "$1" '-O0 -DSAFETY -DNOCLAIM -DCOLLAPSE -DMEMLIM=1000' \
 	    "-D$1 $2" || return 1
-	timeout 300 ./pan -m200000 -w20 >out 2>&1
+	timeout 900 ./pan -m200000 -w20 >out 2>&1
 	cat out
 	grep -q "^pan:1: $3" out && grep -q 'errors: 1' out
 )

@@ -32,8 +32,10 @@ for v in $(env | sed -n 's/^\(MSSH_[A-Z_]*\)=.*/\1/p'); do
 	unset "$v"
 done
 unset v JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC \
-    SSH_AUTH_SOCK SSH_ASKPASS DISPLAY \
-    http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY no_proxy NO_PROXY
+    SSH_AUTH_SOCK SSH_ASKPASS DISPLAY SSL_CERT_FILE SSL_CERT_DIR TMUX \
+    TMUX_PANE COLUMNS LINES http_proxy HTTP_PROXY https_proxy HTTPS_PROXY \
+    all_proxy ALL_PROXY no_proxy NO_PROXY
+umask 022
 HOME=$T/home XDG_CONFIG_HOME=$T/config
 # A small quarantine, so that memory can be compared under ASan as well.
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/san:quarantine_size_mb=1
@@ -42,6 +44,7 @@ export LC_ALL MSSH PATH USER HOME XDG_CONFIG_HOME T SRV ASAN_OPTIONS \
     UBSAN_OPTIONS
 mkdir "$HOME" "$XDG_CONFIG_HOME"
 : >"$T/pids"
+: >"$T/.ports"
 exec 9>&1 </dev/null
 
 # ---- the end
@@ -101,6 +104,7 @@ quit() {
 	trap - EXIT
 	trap '' HUP INT TERM
 	end_all
+	xargs rm -f <"$T/.ports"
 	for f in "$T"/san.*; do
 		[ -s "$f" ] || continue
 		sed 's/^/# /' "$f" >&9
@@ -193,7 +197,8 @@ clock() {
 }
 
 # wait_for SECONDS cmd...: polls until cmd succeeds, at a gentler pace when
-# it takes long.
+# it takes long.  The bound only ends a test that failed: a machine that has
+# other work may take half a minute for what else takes none.
 wait_for() {
 	clock
 	until_=$((clock_ + $1 + 1))
@@ -228,7 +233,7 @@ mark() {
 
 # wait_log NAME TEXT [SECONDS]
 wait_log() {
-	log_has "$1" "$2" "${3:-10}" >/dev/null && return 0
+	log_has "$1" "$2" "${3:-30}" >/dev/null && return 0
 	echo "no \"$2\" in the log of $1"
 	return 1
 }
@@ -242,7 +247,7 @@ pid() {
 }
 
 # start NAME cmd...: in the background, in a process group of its own (whose
-# number is its pid), with INT and QUIT as they are for a person; cmd is a
+# number is its pid), with HUP, INT and QUIT as they are for a person; cmd is a
 # program, not a function.  Not from a subshell: it has to be our own child.
 start() {
 	name=$1
@@ -259,7 +264,7 @@ start() {
 wait_gone() {
 	rc=''
 	read -r pid_ <"$T/$1.pid"
-	if wait_for "${2:-10}" gone "$pid_"; then
+	if wait_for "${2:-30}" gone "$pid_"; then
 		wait "$pid_" 2>/dev/null
 		rc=$?
 		return 0
@@ -290,19 +295,28 @@ stop() {
 	kill -s "${2:-TERM}" "$pid_" && wait_gone "$1"
 }
 
-# free_port: prints a TCP port that nobody uses now.
-free_port() {
-	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1,
-	    LocalAddr => "127.0.0.1", ReuseAddr => 1)->sockport, "\n"'
+# ports N: so many free ones, which nobody gets who lets the system choose, nor
+# another test until this one has ended: a file holds each (for an hour at most,
+# should somebody kill the test).
+ports() {
+	perl -MIO::Socket::INET -MFcntl -e '
+	    my ($n, $held, $mine) = @ARGV; my @s;
+	    open my $all, ">>", $mine or die "$mine: $!"; while (@s < $n) {
+		my $port = 10000 + int rand 20000;
+		unlink "$held.$port" if -e "$held.$port" && -M _ > 1 / 24;
+		sysopen my $f, "$held.$port", O_CREAT | O_EXCL | O_WRONLY or
+		    $!{EEXIST} ? next : die "$held.$port: $!";
+		print $all "$held.$port\n";
+		my $s = IO::Socket::INET->new(Listen => 1, ReuseAddr => 1,
+		    LocalAddr => "127.0.0.1", LocalPort => $port);
+		push @s, $s if $s }
+	    print join(" ", map { $_->sockport } @s), "\n"' \
+	    "$1" "${T%/*}/mssh-port" "$T/.ports"
 }
 
-# ports N: so many free ones, which nobody gets who lets the system choose.
-ports() {
-	perl -MIO::Socket::INET -e 'my @s; while (@s < $ARGV[0]) {
-	    my $s = IO::Socket::INET->new(Listen => 1, ReuseAddr => 1,
-	    LocalAddr => "127.0.0.1", LocalPort => 10000 + int rand 20000);
-	    push @s, $s if $s } print join(" ", map { $_->sockport } @s),
-	    "\n"' "$1"
+# free_port: prints one.
+free_port() {
+	ports 1
 }
 
 # ---- the chain
@@ -378,7 +392,7 @@ sshd_start() {
 		KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org
 		END
 		start "$daemon" "$(command -v sshd)" -D -e -f "$T/$daemon.conf"
-		wait_for 10 sshd_settled &&
+		wait_for 60 sshd_settled &&
 		    log_has "$daemon" 'Server listening' >/dev/null && return 0
 	done
 	bail "sshd does not start: $(cat "$T/$daemon.log")"
@@ -396,13 +410,13 @@ agent() {
 	has --ssh-port "$@" || has --exec "$@" || [ -z "$SSHD_PORT" ] ||
 	    set -- --ssh-port "$SSHD_PORT" "$@"
 	start "agent-$node" "$MSSH" agent "$node" "$@"
-	wait_log "agent-$node" 'parked at' 30 || bail "agent $node is not" \
+	wait_log "agent-$node" 'parked at' 60 || bail "agent $node is not" \
 	    "parked: $(cat "$T/agent-$node.log")"
 }
 
 # $T/msh NODE [ssh options] [command]: mssh USER@NODE with the test's key.  A
 # program, so that start() can run it; msh calls it.  CONNECT is how many
-# seconds it may take to connect (20).
+# seconds it may take to connect (60).
 cat >"$T/msh" <<'END'
 #!/bin/sh
 node=$1
@@ -411,7 +425,7 @@ shift
 exec "$MSSH" "$USER@$node" ${RESUME---no-resume} --server "$SRV" -F none -i "$T/key" \
     -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
     -o BatchMode=yes -o IdentitiesOnly=yes \
-    -o ConnectTimeout="${CONNECT:-20}" "$@"
+    -o ConnectTimeout="${CONNECT:-60}" "$@"
 END
 # $T/psh: the same by ssh with mssh proxy on standard input and output.
 cat >"$T/psh" <<'END'
@@ -422,7 +436,7 @@ exec ssh -F none -i "$T/key" -o "HostKeyAlias=$node.psh" \
     -o ProxyCommand="'$MSSH' proxy '$node' --server '$SRV'" \
     -o UserKnownHostsFile="$T/known" -o StrictHostKeyChecking=accept-new \
     -o BatchMode=yes -o IdentitiesOnly=yes \
-    -o ConnectTimeout="${CONNECT:-20}" \
+    -o ConnectTimeout="${CONNECT:-60}" \
     -l "$USER" "$node" "$@"
 END
 # $T/greet NODE [options]: mssh proxy for an SSH client that says its first line
@@ -471,14 +485,14 @@ service() {
 }
 
 # strangers NAME COUNT TEXT: so many connections that say TEXT (with perl's
-# escapes; $_ counts them) and stay for a minute.
+# escapes; $_ counts them) and stay until they are stopped.
 strangers() {
 	# shellcheck disable=SC2016	# perl's own variables
 	start "$1" perl -MIO::Socket::INET -e 'my ($to, $n, $text) = @ARGV;
 	    my @all; for (1 .. $n) {
 		my $s = IO::Socket::INET->new($to) or last; push @all, $s;
 		syswrite $s, eval "qq{$text}" }
-	    $| = 1; print "up\n"; sleep 60' "$SRV" "$2" "$3"
+	    $| = 1; print "up\n"; sleep 3600' "$SRV" "$2" "$3"
 	wait_log "$1" up
 }
 

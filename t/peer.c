@@ -59,7 +59,7 @@
 
 enum {
 	CHUNK = 65536,
-	PATIENCE = 30000,	/* ms without any progress */
+	PATIENCE = 120000,	/* ms without any progress */
 	DIALING = 64,		/* connections a crowd opens at once */
 	PARALLEL = 200		/* connections of crowd garbage */
 };
@@ -1049,8 +1049,9 @@ crowd_run(struct crowd *w)
 		}
 		if (!open && !w->forever && w->begun >= w->total)
 			break;
-		if (!said && (w->hang ? w->cut > w->count :
-		    open == w->count && !dialing)) {
+		/* those that came first may have been cut by now */
+		if (!said && (w->hang ? w->cut > w->count : !dialing &&
+		    (w->forever ? open == w->count : w->begun >= w->total))) {
 			printf("all %d are connected\n", w->count);
 			fflush(stdout);
 			said = 1;
@@ -1442,6 +1443,7 @@ do_run(int argc, char **argv)
 	if (argc < 1)
 		die("run CMD...");
 	setpgid(0, 0);
+	signal(SIGHUP, SIG_DFL);	/* nohup(1) may run the tests */
 	signal(SIGINT, SIG_DFL);
 	signal(SIGQUIT, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
