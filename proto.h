@@ -281,17 +281,14 @@ static inline void
 base64_write(const void *in, size_t n, const char *dig, char *out)
 {
 	const unsigned char *b = in;
-	uint32_t acc = 0;
-	size_t i, o = 0;
-	int bits = 0;
+	size_t i, o;
+	unsigned two;
 
-	for (i = 0; i < n; i++) {
-		acc = acc << 8 | b[i];
-		for (bits += 8; bits >= 6; bits -= 6)
-			out[o++] = dig[acc >> (bits - 6) & 63];
+	for (o = 0; o * 6 < n * 8; o++) {	/* 6 bits of bytes i, i + 1 */
+		i = o * 6 / 8;
+		two = b[i] << 8 | (i + 1 < n ? b[i + 1] : 0);
+		out[o] = dig[two >> (10 - o * 6 % 8) & 63];
 	}
-	if (bits)
-		out[o++] = dig[acc << (6 - bits) & 63];
 	while (dig[64] && o % 4)
 		out[o++] = dig[64];
 	out[o] = '\0';
@@ -306,16 +303,14 @@ b64_parse(const char *s, unsigned char out[MAC_LEN])
 {
 	const char *p;
 	uint32_t acc = 0;
-	int i, bits = 0, n = 0;
+	int i, n = 0;
 
 	for (i = 0; i < B64_LEN; i++) {
 		if (!s[i] || !(p = strchr(b64_digits, s[i])))
 			return -1;
 		acc = acc << 6 | (uint32_t)(p - b64_digits);
-		if ((bits += 6) >= 8) {
-			bits -= 8;
-			out[n++] = acc >> bits & 0xff;
-		}
+		if (i % 4)
+			out[n++] = acc >> (6 - i % 4 * 2) & 0xff;
 	}
 	return s[i] || acc & 3 ? -1 : 0;
 }
@@ -685,6 +680,10 @@ struct sha256 {			/* FIPS 180-4; HMAC: RFC 2104, FIPS 198-1 */
 	unsigned char block[64];
 };
 
+static const struct sha256 sha256_start = { .h = { /* FIPS 180-4, 5.3.3 */
+	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c,
+	0x1f83d9ab, 0x5be0cd19 } };
+
 #define ROR(x, n) ((x) >> (n) | (x) << (8 * sizeof(x) - (n)))
 #define ROL(x, n) ((x) << (n) | (x) >> (8 * sizeof(x) - (n)))
 
@@ -714,18 +713,16 @@ sha256_block(struct sha256 *s, const unsigned char *b)
 	for (; i < 64; i++) {
 		t = w[i - 15];
 		u = w[i - 2];
-		w[i] = w[i - 16] + w[i - 7] + (ROR(t, 7) ^
-		    ROR(t, 18) ^ t >> 3) + (ROR(u, 17) ^
-		    ROR(u, 19) ^ u >> 10);
+		w[i] = w[i - 16] + w[i - 7] +
+		    (ROR(t, 7) ^ ROR(t, 18) ^ t >> 3) +
+		    (ROR(u, 17) ^ ROR(u, 19) ^ u >> 10);
 	}
 	memcpy(v, s->h, sizeof v);
 	for (i = 0; i < 64; i++) {
-		t = v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^
-		    ROR(v[4], 25)) + ((v[4] & v[5]) ^
-		    (~v[4] & v[6])) + sha256_k[i] + w[i];
-		u = (ROR(v[0], 2) ^ ROR(v[0], 13) ^
-		    ROR(v[0], 22)) + ((v[0] & v[1]) ^
-		    (v[0] & v[2]) ^ (v[1] & v[2]));
+		t = v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^ ROR(v[4], 25)) +
+		    ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha256_k[i] + w[i];
+		u = (ROR(v[0], 2) ^ ROR(v[0], 13) ^ ROR(v[0], 22)) +
+		    ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
 		memmove(v + 1, v, 7 * sizeof *v);
 		v[4] += t;
 		v[0] = t + u;
@@ -734,17 +731,6 @@ sha256_block(struct sha256 *s, const unsigned char *b)
 		s->h[i] += v[i];
 	wipe(w, sizeof w);
 	wipe(v, sizeof v);
-}
-
-static inline void
-sha256_init(struct sha256 *s)
-{
-	/* FIPS 180-4, 5.3.3 */
-	static const uint32_t h[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372,
-	    0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
-
-	memcpy(s->h, h, sizeof s->h);
-	s->len = 0;
 }
 
 static inline void
@@ -785,7 +771,7 @@ hmac_init(struct sha256 *s, const unsigned char *key, size_t n, int pad)
 
 	for (i = 0; i < sizeof b; i++)
 		b[i] = (i < n ? key[i] : 0) ^ pad;
-	sha256_init(s);
+	*s = sha256_start;
 	sha256_add(s, b, sizeof b);
 	wipe(b, sizeof b);
 }
@@ -831,20 +817,18 @@ siphash(const unsigned char key[16], const void *data, size_t n)
 	const unsigned char *p = data;
 	uint64_t k[2], w, v[4] = { 0x736f6d6570736575u, 0x646f72616e646f6du,
 	    0x6c7967656e657261u, 0x7465646279746573u };
-	size_t left;
-	int i;
+	size_t i, left;
 
 	memcpy(k, key, 16);
 	for (i = 0; i < 4; i++)
 		v[i] ^= k[i & 1];
-	for (left = n;; p += 8, left -= 8) {
+	for (i = 0; i <= n; i += 8) {	/* the last has less than 8 bytes */
+		left = n - i;
 		w = left < 8 ? (uint64_t)n << 56 : 0;
-		memcpy(&w, p, left < 8 ? left : 8);
+		memcpy(&w, p + i, left < 8 ? left : 8);
 		v[3] ^= w;
 		sip_rounds(v, 2);
 		v[0] ^= w;
-		if (left < 8)
-			break;
 	}
 	v[2] ^= 0xff;
 	sip_rounds(v, 4);
@@ -917,11 +901,10 @@ secret_parse(const char *s, struct secret *k, const char **why)
 	if (word_next(&s, w, sizeof w) <= 0 || !key_name_ok(w))
 		return -1;
 	memcpy(k->name, w, strlen(w) + 1);
-	*why = "a secret has 43 characters, as 'mssh keygen' prints them";
 	bad = word_next(&s, w, sizeof w) <= 0 || b64_parse(w, k->key) < 0;
 	wipe(w, sizeof w);
-	if (!bad)
-		*why = "there is a word too many behind the secret";
+	*why = bad ? "a secret has 43 characters, as 'mssh keygen' prints them"
+	    : "there is a word too many behind the secret";
 	return bad || s[strspn(s, BLANKS)] ? -1 : 0;
 }
 
@@ -1702,23 +1685,7 @@ upgrade_request(const struct url *u, const char *version, char *out,
 
 /* SOCKS version 5 (RFC 1928, RFC 1929) */
 
-/* Says how we may prove who we are: not at all, or by a password. */
-static inline size_t
-socks_hello(const struct proxy *x, unsigned char *out)
-{
-	memcpy(out, *x->user ? "\5\2\0\2" : "\5\1\0", 4);
-	return *x->user ? 4 : 3;
-}
-
-/* The user and the password, each with its length before it. */
-static inline size_t
-socks_auth(const struct proxy *x, unsigned char *out)
-{
-	return snprintf((char *)out, 514, "\1%c%s%c%s", (int)strlen(x->user),
-	    x->user, (int)strlen(x->pass), x->pass);
-}
-
-/* A request to connect.  These four return the length; out has 1500 bytes. */
+/* A request to connect.  Returns the length; out has 1500 bytes. */
 static inline size_t
 socks_connect(const char *host, unsigned port, unsigned char *out)
 {
@@ -1804,8 +1771,10 @@ socks_next(const struct proxy *x, const struct url *to,
 	if (x->kind != PX_SOCKS5)
 		return socks4_connect(x, to->host, port,
 		    x->kind == PX_SOCKS4 ? ip4 : NULL, out);
-	if (was == 0)
-		return socks_hello(x, out);
+	if (was == 0) {		/* no proof, or by a password */
+		memcpy(out, *x->user ? "\5\2\0\2" : "\5\1\0", 4);
+		return *x->user ? 4 : 3;
+	}
 	if (was == 1 && *b != 5)
 		return -1;
 	if (was == 1 && b[1] && !*x->user)
@@ -1814,9 +1783,12 @@ socks_next(const struct proxy *x, const struct url *to,
 		*why = "asks for another proof than a password";
 	else if (was == 2 && b[1])
 		*why = "says: the user or the password is wrong";
+	else if (*step == 2)	/* each with its length before it */
+		return snprintf((char *)out, 514, "\1%c%s%c%s",
+		    (int)strlen(x->user), x->user, (int)strlen(x->pass),
+		    x->pass);
 	else
-		return *step == 2 ? socks_auth(x, out) :
-		    socks_connect(to->host, port, out);
+		return socks_connect(to->host, port, out);
 	return 0;
 }
 
@@ -1967,7 +1939,7 @@ host_name(const char *node, const struct url *u, const char *connect,
 	if (hashed) {
 		snprintf(text, sizeof text, "%d %s %s %s ", u->scheme, host,
 		    u->port, u->path);
-		sha256_init(&s);
+		s = sha256_start;
 		sha256_add(&s, text, strlen(text));
 		sha256_add(&s, connect, connect ? strlen(connect) : 0);
 		sha256_end(&s, sum);

@@ -48,6 +48,7 @@
 #endif
 #ifdef __APPLE__
 # include <sys/random.h>
+# define TCP_KEEPIDLE TCP_KEEPALIVE
 #endif
 
 #include "reactor.h"
@@ -60,12 +61,16 @@
 # define COPIES "read/write"
 #endif
 
-/* Linux counts system calls from FIRST.  ARCH is its name for a machine that
- * has a table of them below (AUDIT_ARCH_*), MODE the word of struct stat64 that
- * is st_mode, and LOW where the low half of an argument is. */
-#if defined(__x86_64__) && defined(__ILP32__)
-# define FIRST 0x40000000
-#elif defined(__x86_64__)
+/* The calls that Linux has since 5.1 have the same numbers on all machines, but
+ * for where they count from: FIRST.  ARCH is its name for a machine that has a
+ * table of calls below (AUDIT_ARCH_*), MODE the word of struct stat64 that is
+ * st_mode, and LOW where the low half of an argument is. */
+#ifdef SYS_pidfd_send_signal
+# define FIRST (SYS_pidfd_send_signal - 424)
+#else
+# define FIRST 0
+#endif
+#if defined(__x86_64__) && !defined(__ILP32__)
 # define ARCH 0xc000003e
 #elif defined(__aarch64__) && !defined(__ILP32__) && !defined(__AARCH64EB__)
 # define ARCH 0xc00000b7
@@ -73,16 +78,9 @@
 # define ARCH 0x40000028
 # define MODE 4
 #elif defined(__mips__) && _MIPS_SIM == _ABIO32
-# define FIRST 4000
 # define ARCH (0x40000008 - LOW * 0x10000000)	/* 0x8 if big-endian */
 # define MODE 6
-#elif defined(__mips__)
-# define FIRST (_MIPS_SIM == _ABI64 ? 5000 : 6000)
-#endif
-#ifndef FIRST
-# define FIRST 0
-#endif
-#ifndef ARCH
+#else
 # define ARCH 0
 #endif
 #define LOW (4 * (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__))
@@ -124,7 +122,35 @@ static int sigpipe[2] = { -1, -1 };
 int net_probes = 9, duct_fds;
 static void (*sigfn[NSIG])(void);
 
-static void note(struct io *io, unsigned bits);
+/* run queues: a watcher is in one of them, or next is NULL */
+
+static void
+unlink_io(struct io *io)
+{
+	if (!io->next)
+		return;
+	io->next->prev = io->prev;
+	io->prev->next = io->next;
+	io->next = io->prev = NULL;
+}
+
+static void
+append(struct io *q, struct io *io)
+{
+	if (io->next)
+		return;
+	io->next = q;
+	io->prev = q->prev;
+	q->prev->next = io;
+	q->prev = io;
+}
+
+static void
+note(struct io *io, unsigned bits)
+{
+	io->ready |= bits;
+	append(io->bulk ? &bulk : &quick, io);
+}
 
 /* backends: each defines backend_open, _add, _del, _wait */
 
@@ -142,8 +168,6 @@ enum { SHORT_IS_EMPTY = 1 };	/* EPOLLPRI tells of an urgent mark */
  * epoll_ctl(2) reports at once what is there already. */
 static int ep = -1, lazy = -1;
 static struct io lazyio, resume;
-
-static void on_lazy(struct io *);
 
 /* A timer far away that is cancelled when the clock is set, as the kernel does
  * on resume (timerfd_create(2)): a laptop that wakes up looks at its deadlines
@@ -169,21 +193,6 @@ lazy_arm(int op)
 }
 
 static int
-backend_open(void)
-{
-	int fd;
-
-	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
-	    (lazy = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
-	    io_add(&lazyio, -1, on_lazy) < 0 || lazy_arm(EPOLL_CTL_ADD) < 0)
-		return -1;
-	fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (fd >= 0 && io_add(&resume, fd, on_resume) == 0)
-		on_resume(&resume);
-	return 0;
-}
-
-static int
 backend_add(struct io *io)
 {
 	struct epoll_event e = { EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI |
@@ -203,25 +212,21 @@ backend_del(struct io *io)
 /* What an edge says becomes bits that stay.  An error makes both directions
  * ready, as only a call that fails can tell which error it is.  IO_H and IO_U
  * are never cleared: they change what a short read means, see io_short(). */
-static void
-fold(const struct epoll_event *ev)
-{
-	unsigned e = ev->events;
-	int end = (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-
-	note(ev->data.ptr, (e & (EPOLLIN | EPOLLPRI) || end ? IO_R : 0) |
-	    (e & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? IO_W : 0) |
-	    (e & EPOLLPRI ? IO_U : 0) | (end ? IO_H : 0));
-}
-
 static int
 fetch(int set, int ms)
 {
 	static struct epoll_event events[EVENTS];
-	int i, n = epoll_wait(set, events, EVENTS, ms);
+	int i, end, n = epoll_wait(set, events, EVENTS, ms);
+	unsigned e;
 
-	for (i = 0; i < n; i++)
-		fold(&events[i]);
+	for (i = 0; i < n; i++) {
+		e = events[i].events;
+		end = (e & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+		note(events[i].data.ptr,
+		    (e & (EPOLLIN | EPOLLPRI) || end ? IO_R : 0) |
+		    (e & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? IO_W : 0) |
+		    (e & EPOLLPRI ? IO_U : 0) | (end ? IO_H : 0));
+	}
 	return n;
 }
 
@@ -241,6 +246,21 @@ on_lazy(struct io *io)
 			return;		/* else they were never heard again */
 	}
 	io_after(io, LAZY_MS);
+}
+
+static int
+backend_open(void)
+{
+	int fd;
+
+	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+	    (lazy = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+	    io_add(&lazyio, -1, on_lazy) < 0 || lazy_arm(EPOLL_CTL_ADD) < 0)
+		return -1;
+	fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (fd >= 0 && io_add(&resume, fd, on_resume) == 0)
+		on_resume(&resume);
+	return 0;
 }
 
 #else /* kqueue: the lazy ones are as quick as the others */
@@ -315,36 +335,6 @@ backend_wait(int ms)
 }
 
 #endif
-
-/* run queues: a watcher is in one of them, or next is NULL */
-
-static void
-unlink_io(struct io *io)
-{
-	if (!io->next)
-		return;
-	io->next->prev = io->prev;
-	io->prev->next = io->next;
-	io->next = io->prev = NULL;
-}
-
-static void
-append(struct io *q, struct io *io)
-{
-	if (io->next)
-		return;
-	io->next = q;
-	io->prev = q->prev;
-	q->prev->next = io;
-	q->prev = io;
-}
-
-static void
-note(struct io *io, unsigned bits)
-{
-	io->ready |= bits;
-	append(io->bulk ? &bulk : &quick, io);
-}
 
 /* Deadlines: a binary heap, the next one at its root; the two children of i are
  * 2i + 1 and 2i + 2, and none is earlier than its parent.  Each watcher knows
@@ -534,7 +524,7 @@ io_add(struct io *io, int fd, void (*fn)(struct io *))
 {
 	struct deadline *p;
 
-	assert(!io->added);
+	assert(!io->fn);
 	/* a place among the deadlines: so io_after() cannot fail */
 	if (nadded == room) {
 		if (!(p = realloc(heap, (room * 5 / 4 + 64) * sizeof *p)))
@@ -542,7 +532,6 @@ io_add(struct io *io, int fd, void (*fn)(struct io *))
 		heap = p;
 		room = room * 5 / 4 + 64;
 	}
-	io->fn = fn;
 	io->ready = io->lazy = io->sole = 0;
 	io->heap = -1;
 	io->fd = fd;
@@ -553,7 +542,7 @@ io_add(struct io *io, int fd, void (*fn)(struct io *))
 	}
 	if (fd > maxfd)
 		maxfd = fd;
-	io->added = 1;
+	io->fn = fn;
 	nadded++;
 	return 0;
 }
@@ -573,7 +562,7 @@ io_after(struct io *io, int ms)
 {
 	struct deadline d = { clock_ms + ms, io };
 
-	assert(io->added);
+	assert(io->fn);
 	io->ready &= ~IO_T;
 	if (ms >= 0)
 		heap_sift(io->heap < 0 ? nheap++ : (size_t)io->heap, d);
@@ -610,14 +599,14 @@ io_short(struct io *io)
 void
 io_del(struct io *io)
 {
-	if (!io->added)
+	if (!io->fn)
 		return;
 	if (io->fd >= 0)
 		backend_del(io);
 	unlink_io(io);
 	if (io->heap >= 0)
 		heap_remove(io);
-	io->added = 0;
+	io->fn = NULL;
 	nadded--;
 }
 
@@ -649,10 +638,6 @@ net_keepalive(int fd, int idle, int interval, int count)
 	opt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #ifdef TCP_KEEPIDLE
 	opt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-#elif defined(TCP_KEEPALIVE)
-	opt(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
-#endif
-#ifdef TCP_KEEPINTVL
 	opt(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
 	opt(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
 #endif
@@ -1379,8 +1364,7 @@ proc_exec(char *const argv[], int fd, int err)
 		proc_keep(NULL, 0);
 		execvp(*argv, argv);
 	}
-	fprintf(stderr, "cannot run %s: %s\n", *argv, strerror(errno));
-	fflush(stderr);
+	dprintf(2, "cannot run %s: %s\n", *argv, strerror(errno));
 	_exit(127);
 }
 
@@ -1475,9 +1459,9 @@ landlock(int dir)
 #  define SYS_timerfd_settime SYS_timerfd_settime32
 # endif
 # ifdef MODE
-enum { FCNTL = SYS_fcntl64, MMAP = SYS_mmap2 };
+enum { FCNTL = SYS_fcntl64, FSTAT = SYS_fstat64, MMAP = SYS_mmap2 };
 # else
-enum { FCNTL = SYS_fcntl, MMAP = SYS_mmap };
+enum { FCNTL = SYS_fcntl, FSTAT = SYS_fstat, MMAP = SYS_mmap };
 # endif
 
 /* The system calls that are left, whatever their arguments are, each group with
@@ -1496,6 +1480,7 @@ static const short for_all[] = {
 	SYS_epoll_wait, SYS_poll, SYS_time,
 # elif defined(MODE)
 	SYS_epoll_wait, SYS_poll, SYS_sigreturn, SYS_send, SYS_recv,
+	SYS__llseek,
 	FIRST + 403, FIRST + 411, FIRST + 414,	/* the newer ones for times */
 # endif
 	/* clocks, where the vDSO has none; vsay_log(); sys_random() */
@@ -1504,9 +1489,6 @@ static const short for_all[] = {
 	SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise,
 	/* sys_resident(); stdio, in keys_load() */
 	SYS_lseek,
-# ifdef MODE
-	SYS__llseek,
-# endif
 	/* exit(3); signal(2) when the end begins */
 	SYS_exit_group, SYS_rt_sigaction,
 	/* what is left of a call that strace(1) lets fail */
@@ -1515,10 +1497,7 @@ static const short for_all[] = {
 
 /* keys_load() (musl: readv) */
 static const short for_keys[] = {
-	SYS_fstat, SYS_readv, SYS_geteuid,
-# ifdef MODE
-	SYS_fstat64,
-# endif
+	FSTAT, SYS_readv, SYS_geteuid,
 # ifdef SYS_geteuid32
 	SYS_geteuid32,
 # endif
@@ -1532,7 +1511,7 @@ static const short for_dialler[] = { SYS_recvmsg, SYS_sendmsg, SYS_wait4 };
 #define READING (uint32_t)(O_NONBLOCK | O_CLOEXEC | O_LARGEFILE)
 
 /* And those that are left where (arg & mask) == value; the last one only with a
- * directory of keys, whose descriptor it also needs. */
+ * directory of keys, which seccomp() has made sure of by then. */
 static const struct rule {
 	short nr;
 	char arg;
@@ -1580,20 +1559,12 @@ allow(const short *nr, size_t n)
 	}
 }
 
-/* Low halves of arguments are compared.  No other rule follows that openat(2)
- * could meet, so with another directory it dies at once. */
+/* Low halves of arguments are compared. */
 static void
-allow_if(const struct rule *r, int dir)
+allow_if(const struct rule *r)
 {
-	int more = r->nr == SYS_openat ? 3 : 0;
-
 	emit(LD, 0, 0, 0);			/* the number */
-	emit(JEQ, 0, 4 + more, r->nr);
-	if (more) {
-		emit(LD, 0, 0, 16 + LOW);
-		emit(JEQ, 1, 0, dir);
-		emit(RET, 0, 0, KILL_PROCESS);
-	}
+	emit(JEQ, 0, 4, r->nr);
 	emit(LD, 0, 0, 16 + LOW + 8 * r->arg);
 	emit(AND, 0, 0, r->mask);
 	emit(JEQ, 0, 1, r->value);
@@ -1613,8 +1584,12 @@ seccomp(int dialler, int dir)
 	allow(for_all, LEN(for_all));
 	allow(for_keys, dir >= 0 ? LEN(for_keys) : 0);
 	allow(for_dialler, dialler ? LEN(for_dialler) : 0);
+	emit(JEQ, 0, 3, SYS_openat);
+	emit(LD, 0, 0, 16 + LOW);
+	emit(JEQ, 1, 0, dir);			/* in any other it dies */
+	emit(RET, 0, 0, KILL_PROCESS);
 	for (i = 0; i < LEN(rules) - (dir < 0); i++)
-		allow_if(&rules[i], dir);
+		allow_if(&rules[i]);
 	emit(RET, 0, 0, KILL_PROCESS);
 	f.n = nprog;
 	/* SECCOMP_SET_MODE_FILTER; SPEC_ALLOW, as we run no foreign code that

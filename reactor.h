@@ -38,13 +38,12 @@ enum {
 };
 
 struct io {
-	void (*fn)(struct io *);
+	void (*fn)(struct io *);	/* NULL: it is not added */
 	struct io *next, *prev;		/* in a run queue, or NULL */
 	int fd;				/* -1: a bare timer */
 	int heap;			/* index among the deadlines, or -1 */
 	uint8_t ready;			/* IO_*, cleared by the owner */
 	uint8_t bulk;			/* set by the owner: see 6 */
-	uint8_t added;
 	uint8_t lazy;
 	uint8_t sole;			/* set by the owner: the descriptor was
 					 * made here, and no process was given

@@ -1928,7 +1928,7 @@ check_agent_conn(const struct conn *c)
 {
 	int p = c->phase;
 
-	assert(c->io.added && c->end && !c->node && !c->agent);
+	assert(c->io.fn && c->end && !c->node && !c->agent);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T || p == KEPT);
 	if (p == DIALLING || p == REGISTERING || p == IDLE || p == PINGED) {
 		check_slot(c);

@@ -823,7 +823,7 @@ check_conn(const struct conn *c)
 	    c->phase == RELAY;
 
 	assert(c->phase > BIRTH && (c->phase <= PINGING || c->phase == RELAY));
-	assert(c->io.added && c->io.fd >= 0);
+	assert(c->io.fn && c->io.fd >= 0);
 	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
 	    (c->version == 1 && is_parked(c->phase)));
 	assert((c->in == &evictable) == (c->phase == FRONT ||

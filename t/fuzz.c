@@ -632,10 +632,10 @@ fuzz_hash(const char *b, size_t n, unsigned knob)
 
 	n = n > 130 ? 130 : n;
 	k = size_of(knob, n);
-	sha256_init(&s);
+	s = sha256_start;
 	sha256_add(&s, b, n);
 	sha256_end(&s, whole);
-	sha256_init(&s);
+	s = sha256_start;
 	sha256_add(&s, b, k);
 	sha256_add(&s, b + k, n - k);
 	sha256_end(&s, parts);
@@ -1214,10 +1214,12 @@ check_requests(const struct proxy *x)
 {
 	static const unsigned char ip[4] = { 1, 2, 3, 4 };
 	size_t u = strlen(x->user), p = strlen(x->pass), n;
+	struct proxy five = *x;
 	const char *why;
 	struct url to;
 	char b[1500];
 	unsigned char *o = (unsigned char *)b;
+	int step = 0;
 
 	assert(url_parse("https://server.test/x", &to) == 0);
 	memcpy(to.host, x->host, sizeof to.host);
@@ -1226,8 +1228,12 @@ check_requests(const struct proxy *x)
 	assert(!!strstr(b, "\r\nProxy-Authorization: ") == !!u);
 	n = upgrade_request(&to, "1", b, sizeof b);
 	assert(head_take(b, n, &why) == (int)n);
-	assert(socks_hello(x, o) == (u ? 4 : 3) && b[1] == (u ? 2 : 1));
-	assert(socks_auth(x, o) == 3 + u + p && o[1] == u && o[2 + u] == p);
+	five.kind = PX_SOCKS5;
+	assert(socks_next(&five, &to, ip, &step, NULL, o, &why) ==
+	    (u ? 4 : 3) && b[1] == (u ? 2 : 1));
+	n = socks_next(&five, &to, ip, &step, "\5\2", o, &why);
+	assert(n == (u ? 3 + u + p : 0));
+	assert(!u || (o[1] == u && o[2 + u] == p));
 	assert(socks4_connect(x, x->host, 1, ip, o) == 9 + u);
 	n = socks4_connect(x, x->host, 1, NULL, o);
 	assert(n == 10 + u + strlen(x->host) && !b[n - 1] && !b[8 + u]);
