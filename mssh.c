@@ -157,7 +157,6 @@ struct conn {
 	unsigned sshd : 1;	/* agent: the connection to sshd */
 	unsigned web : 1;	/* server: it came by HTTP */
 	unsigned scrape : 1;	/* server: it came to --metrics */
-	unsigned front : 1;	/* server: it came with a PROXY header */
 	unsigned late : 1;	/* client: says nothing before its OK */
 	unsigned frames : 1;	/* server: an agent that resumes sessions */
 };
@@ -517,16 +516,6 @@ on_turn(int64_t us)
 	observe(M_TURNS, us);
 }
 
-/* addresses */
-
-/* May p say for whom it speaks (--trusted)? */
-static int
-is_front(const struct peer *p)
-{
-	return is_unix(p) ? cfg.trust_unix :
-	    net_has(cfg.trusted, cfg.ntrusted, p->ip);
-}
-
 /* connections */
 
 static void
@@ -694,8 +683,7 @@ conn_new(int fd, int (*get)(struct conn *))
 	if (c)
 		end_free(c);
 	free(c);
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return NULL;
 }
 
@@ -742,7 +730,7 @@ peek(struct conn *c)
 		io_short(&c->io);	/* an edge will tell of more */
 	if (n >= 0)
 		return n ? n : -1;
-	if (errno == EAGAIN || errno == EWOULDBLOCK) {
+	if (errno == EAGAIN) {
 		c->io.ready &= ~IO_R;
 		return 0;
 	}
@@ -1174,9 +1162,13 @@ keys_load(void)
 
 /* server: refusals */
 
+/* Counts and logs it. */
 static void
-count_refusal(const struct conn *c, enum code code)
+note_refusal(const struct conn *c, enum code code, const char *why,
+    const char *more)
 {
+	log_limited(N_REFUSAL, "refused %s: %.140s%s", peer_str(&c->peer), why,
+	    more);
 	metric[M_REFUSED + code]++;
 	if (c->in == &evictable && c->phase < LINGER)
 		metric[M_HELLO + code]++;
@@ -1194,8 +1186,7 @@ refuse(struct conn *c, enum code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	log_limited(N_REFUSAL, "refused %s: %.140s", peer_str(&c->peer), why);
-	count_refusal(c, code);
+	note_refusal(c, code, why, "");
 	if (c->end && c->end->to)
 		c->end->to = c->end->to->end->to = NULL;
 	if (c->early && c->end && c->end->resume.words)
@@ -1224,6 +1215,14 @@ no_memory(struct conn *c)
  * address are there; otherwise the oldest is evicted, so that a flood cannot
  * keep others out.  The number of all others is bounded where they begin.
  */
+
+/* May p say for whom it speaks (--trusted)? */
+static int
+is_front(const struct peer *p)
+{
+	return is_unix(p) ? cfg.trust_unix :
+	    net_has(cfg.trusted, cfg.ntrusted, p->ip);
+}
 
 /* The counter of unauthenticated connections of p (IPv6: of its network), or
  * -1: too many there have not said who they are.  Two addresses may share one,
@@ -1309,7 +1308,7 @@ on_listen(struct io *io)
 			break;
 		len = sizeof ss;
 		fd = net_accept(io->fd, (struct sockaddr *)&ss, &len);
-		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		if (fd < 0 && errno == EAGAIN) {
 			io->ready &= ~IO_R;
 			return;
 		}
@@ -1396,7 +1395,6 @@ on_front(struct conn *c)
 	ssize_t n = peek(c);
 	int r = n > 0 ? proxy_take((char *)peeked, n, &p) : 0;
 
-	c->front = r > 0;
 	if (r > 0 && set_client_addr(c, &p))
 		resume_hello(c, r);
 	else if (r < 0)
@@ -1409,15 +1407,8 @@ on_front(struct conn *c)
 static char page[12 << 10];
 static int page_len;
 
-static void
-page_add(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	page_len += vsnprintf(page + page_len, sizeof page - page_len, fmt, ap);
-	va_end(ap);
-}
+#define page_add(...) (page_len += snprintf(page + page_len, \
+    sizeof page - page_len, __VA_ARGS__))
 
 /* One family, in OpenMetrics or in Prometheus' own format: there a counter's
  * suffix is part of the family's name. */
@@ -1450,6 +1441,7 @@ page_write(int open)
 {
 	const struct family *f;
 
+	page_len = 0;
 	metric[M_BUSY] = nagents - metric[M_ONLINE];
 	metric[M_OFFLINE] = noffline;
 	metric[M_WAITING] = nwaiting;
@@ -1464,27 +1456,6 @@ page_write(int open)
 	page_add("%s", open ? "# EOF\n" : "");
 }
 
-/* What is asked for at --metrics. */
-static void
-scrape_answer(struct conn *c, struct request *q)
-{
-	page_len = 0;
-	if (q->metrics && (q->status == 426 || q->status == 101))
-		page_write(q->open);
-	else {
-		if (q->status == 426 || q->status == 101) {
-			q->status = 404;
-			q->why = "there are /metrics and /healthz";
-		}
-		page_len = http_answer(q, page, sizeof page);
-	}
-	/* it is less than a new socket takes */
-	if (send(c->io.fd, page, page_len, MSG_NOSIGNAL) == page_len)
-		linger(c);
-	else
-		drop(c, "it does not read");
-}
-
 /* The head of an HTTP request: it ends in our protocol, or in an answer that
  * an HTTP client understands. */
 static void
@@ -1493,7 +1464,6 @@ on_head(struct conn *c)
 	struct request q = { .why = NULL };
 	struct peer p = { .port = 0 };
 	ssize_t n = peek(c);
-	char b[600];
 	int r = request_take((char *)peeked, n > 0 ? n : 0,
 	    io_expired(&c->io), &q);
 
@@ -1502,20 +1472,24 @@ on_head(struct conn *c)
 			drop(c, "gone");
 		return;
 	}
-	if (c->scrape) {
-		scrape_answer(c, &q);
-		return;
+	/* at --metrics there is no protocol of ours to switch to */
+	if (c->scrape && (q.status == 426 || q.status == 101)) {
+		q.status = q.metrics ? 200 : 404;
+		q.why = "there are /metrics and /healthz";
+	} else if (!c->scrape) {
+		if (r > 0 && is_front(&c->peer))
+			head_origin(q.fields, cfg.trusted, cfg.ntrusted, &p);
+		if (!set_client_addr(c, &p))
+			return;
+		if (q.status != 200 && q.status != 101)
+			note_refusal(c, C_SYNTAX, "HTTP: ", q.why);
 	}
-	if (r > 0 && is_front(&c->peer))
-		head_origin(q.fields, cfg.trusted, cfg.ntrusted, &p);
-	if (!set_client_addr(c, &p))
-		return;
-	if (q.status != 200 && q.status != 101) {
-		count_refusal(c, C_SYNTAX);
-		log_limited(N_REFUSAL, "refused %s: HTTP: %s",
-		    peer_str(&c->peer), q.why);
-	}
-	n = send(c->io.fd, b, http_answer(&q, b, sizeof b), MSG_NOSIGNAL);
+	if (q.status == 200 && q.metrics)
+		page_write(q.open);
+	else
+		page_len = http_answer(&q, page, sizeof page);
+	/* it is less than a new socket takes */
+	n = send(c->io.fd, page, page_len, MSG_NOSIGNAL);
 	if (q.status != 101)
 		linger(c);
 	else if (n < 0)
@@ -1544,9 +1518,8 @@ no_hello(struct conn *c, const char *why)
 		enter(c, HEAD);
 		on_head(c);
 	} else if (t == T_TLS || t == T_SSH) {
-		count_refusal(c, C_SYNTAX);
-		log_limited(N_REFUSAL, "refused %s: %s", peer_str(&c->peer),
-		    t == T_TLS ? "a TLS client" : "an SSH client");
+		note_refusal(c, C_SYNTAX, t == T_TLS ? "a TLS client" :
+		    "an SSH client", "");
 		send(c->io.fd, b, t == T_TLS ? 7 : ssh_refusal(b, text),
 		    MSG_NOSIGNAL);
 		linger(c);
@@ -1667,11 +1640,9 @@ on_proof(struct conn *c)
 	char line[LINE_LEN], w[B64_LEN + 1];
 	int r = line_read(c, line), ok;
 
-	if (r == -1) {
-		count_refusal(c, C_DENIED);
-		log_limited(N_REFUSAL, "refused %s: it left without a proof "
-		    "of the key %s", peer_str(&c->peer), h.key);
-	}
+	if (r == -1)
+		note_refusal(c, C_DENIED, "it left without a proof of the key ",
+		    h.key);
 	if (r == 0 || r == -1) {
 		not_yet(c, r, "proof of the key ", h.key);
 		return;
@@ -1765,10 +1736,8 @@ park(struct conn *c, struct key *k, uint16_t v)
 		}
 	list_add(&n->u.parked, c);
 	enter(c, PARKED);
-	if (c->version == 1) {	/* has no pings: TCP keepalive watches it */
+	if (c->version == 1)	/* has no pings: TCP keepalive watches it */
 		net_keepalive(c->io.fd, 30, 10, 3);
-		io_after(&c->io, -1);
-	}
 	io_again(&c->io);
 	if (!known)
 		log_limited(N_NODE, "%s registered from %s%s%s (%d parked)",
@@ -1819,14 +1788,12 @@ on_parked(struct conn *c)
 			drop(c, r ? strerror(r) : "closed");
 		} else if (io_expired(&c->io)) {	/* TCP says it lives */
 			enter(c, PARKED);
-			io_after(&c->io, -1);
 			net_keepalive(c->io.fd, 30, 10, 3);
 		}
 		return;
 	}
 	if ((r = line_read(c, line)) > 0) {
-		if (askers.n)
-			askers_tell(c, line);
+		askers_tell(c, line);
 		enter(c, PARKED);
 		/* one that is called at once is not worth two calls */
 		if (io_lazy(&c->io, 1) < 0 || (word_is(line, "PING") &&
@@ -1922,7 +1889,7 @@ may_see(const struct conn *c, const char *node)
 	const struct key *k = c->end->key;
 
 	if (!k)
-		return is_local(&c->peer) && !c->web && !c->front;
+		return is_local(&c->peer) && !c->web && !cfg.proxied;
 	k = key_find(k->secret.name, R_LIST, node);
 	return k && key_allows(k, R_LIST, node);
 }
@@ -2069,7 +2036,7 @@ on_pending(struct conn *c)
 
 	if (mute && n > 0)
 		pair(c);
-	else if (n == -2 || (n == -1 && (mute || c->version == 2)))
+	else if (n < 0)
 		drop(c, "the client gave up");
 	else if (io_expired(&c->io) && !mute)
 		drop(c, "its agent did not answer");
@@ -2130,7 +2097,7 @@ go_send(struct conn *a, struct conn *c, ssize_t n)
 		    c->end->key ? " key=" : "",
 		    c->end->key ? c->end->key->secret.name : "",
 		    c->end->resume.words ? c->end->resume.words : "");
-		c->s.copied = n > 0 ? n : 0;
+		c->s.copied = n;
 		memcpy(b + len, peeked, c->s.copied);
 		len += c->s.copied;
 		if (send(a->io.fd, b, len, MSG_NOSIGNAL) != len)
@@ -2157,7 +2124,7 @@ on_go_sent(struct conn *a)
 	char line[LINE_LEN];
 	int r = line_read(a, line), code = r > 0 ? reply_parse(line, &text) : 0;
 
-	if (code < 0 && askers.n)	/* a ping's answer has crossed GO */
+	if (code < 0)			/* a ping's answer has crossed GO */
 		askers_tell(a, line);
 	if (r > 0 && code == C_OK)
 		begin(c, a);
@@ -2261,8 +2228,7 @@ on_listing(struct conn *c)
 		enter(c, LISTING);
 		c->io.bulk = 1;
 		io_again(&c->io);
-	} else if ((errno != EAGAIN && errno != EWOULDBLOCK) ||
-	    io_expired(&c->io))
+	} else if (errno != EAGAIN || io_expired(&c->io))
 		drop(c, "it did not read the list");
 }
 
@@ -2483,22 +2449,11 @@ drop_all(struct list *l, const char *why)
 
 static uint32_t stop_spread;		/* ms; set when the stop begins */
 
-/* A parked agent learns when to come back: all of them at STOP_RATE a second,
- * so that the server's next start, or its neighbour, is not overrun. */
-static void
-stop_tell(struct conn *a)
-{
-	uint32_t r;
-
-	if (a->version == 1)
-		return;
-	sys_random(&r, sizeof r);
-	line_send(a, "STOP in=%d", STOP_MS + (int)(r % stop_spread));
-}
-
 /* Ends those of l whose key is gone, and whom an agent serves whose key is; or
  * all of l, if the server stops.  pair() refuses a client and says why (it may
- * try again, elsewhere or later), or finds another agent.
+ * try again, elsewhere or later), or finds another agent.  A parked agent is
+ * told when to come back: all of them at STOP_RATE a second, so that the next
+ * start of the server, or its neighbour, is not overrun.
  * Returns how many there were. */
 static int
 sweep(struct list *l)
@@ -2506,6 +2461,7 @@ sweep(struct list *l)
 	const char *why = halting ? "the server stops" : "its key was removed";
 	struct conn *c = l->head, *a, *next;
 	int i, n = 0;
+	uint32_t r;
 
 	for (i = l->n; i > 0; i--, c = next) {
 		next = c->next;
@@ -2513,8 +2469,11 @@ sweep(struct list *l)
 		if (!halting && !is_revoked(c) && !(a && is_revoked(a)))
 			continue;
 		n++;
-		if (a && halting && is_parked(a->phase))
-			stop_tell(a);
+		if (a && halting && is_parked(a->phase) && a->version == 2) {
+			sys_random(&r, sizeof r);
+			line_send(a, "STOP in=%d", STOP_MS +
+			    (int)(r % stop_spread));
+		}
 		if (a)
 			drop(a, why);
 		else
@@ -3428,7 +3387,7 @@ resumable_run(struct resumable *r)
 
 enum step {		/* what goes wrong later tells more */
 	AT_LOOKUP, AT_CONNECT, AT_PROXY, AT_TLS, AT_HTTP, AT_HELLO, AT_END,
-	AT_SSHD, AT_TALK
+	AT_SSHD, AT_TALK, AT_AGENT
 };
 
 struct order {			/* what the dialler is asked for */
@@ -3494,7 +3453,7 @@ fail(int code, const char *fmt, ...)
 		"the proxy %.200s", "no TLS with %.200s: it",
 		"the web server %.200s", "the server %.200s",
 		"the server %.200s",	/* AT_END, behind CHALLENGE */
-		"%.200s", "%.200s"
+		"%.200s", "the server %.200s", "the agent of %.200s"
 	};
 	const size_t size = sizeof dial.why;
 	size_t n = 0;
@@ -3540,6 +3499,38 @@ dial_init(void)
 	    .leash = -1 };
 }
 
+/* fork(2), with a socket between the two, of which each has its end.  -1: there
+ * is no child, and no socket. */
+static int
+fork_with(int *sock)
+{
+	int s[2], pid;
+
+	*sock = -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, s) < 0)
+		return -1;
+	fcntl(s[0], F_SETFD, FD_CLOEXEC);
+	fcntl(s[1], F_SETFD, FD_CLOEXEC);
+	if ((pid = fork()) < 0)
+		close(s[0]);
+	else
+		*sock = s[pid == 0];
+	close(s[pid != 0]);		/* the other's */
+	return pid;
+}
+
+/* Sets the handler of signals that end us; nohup(1)'s stay ignored. */
+static void
+ends_catch(void (*fn)(int))
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	size_t i;
+
+	for (i = 0; i < LEN(ends); i++)
+		if (signal(ends[i], fn) == SIG_IGN)
+			signal(ends[i], SIG_IGN);
+}
+
 /* names and addresses */
 
 static int
@@ -3558,31 +3549,26 @@ addresses_find(const char *host, const char *port, int family, int numeric)
 static int
 look_up(const char *host, const char *port, int family)
 {
-	int q[2] = { -1, -1 }, pid;
+	int sock, pid;
 	ssize_t got;
 
 	step_begin(AT_LOOKUP, host);
 	dial.named = addresses_find(host, port, family, 1) < 0;
 	if (!dial.named)
 		return 0;
-	if (pipe(q) < 0 || (pid = fork()) < 0) {
-		fail(X_FAIL, "no process to look up the name %.140s: %s", host,
-		    strerror(errno));
-		close(q[0]);
-		close(q[1]);
-		return -1;
-	}
+	if ((pid = fork_with(&sock)) < 0)
+		return fail(X_FAIL, "no process to look up the name %.140s: %s",
+		    host, strerror(errno));
 	if (pid == 0) {
 		signal(SIGALRM, SIG_DFL);
 		alarm(LOOKUP_MAX);
 		addresses_find(host, port, family, 0);
-		_exit(write(q[1], &dial, sizeof dial) < 0);
+		_exit(write(sock, &dial, sizeof dial) < 0);
 	}
-	close(q[1]);
-	while ((got = read(q[0], &dial, sizeof dial)) < 0 && errno == EINTR &&
+	while ((got = read(sock, &dial, sizeof dial)) < 0 && errno == EINTR &&
 	    !interrupted)
 		;
-	close(q[0]);
+	close(sock);
 	if (got < 0)
 		kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -3692,7 +3678,7 @@ closed(void)
 		return fail(X_TLS, "%s", b);
 	if (dial.at == AT_PROXY || dial.at == AT_SSHD)
 		return fail(X_UNREACHABLE, " closed the connection");
-	if (dial.at == AT_TALK)
+	if (dial.at >= AT_TALK)
 		return fail(X_PROTOCOL, "the server %s closed the connection",
 		    server_str());
 	if (cfg.connect)
@@ -3884,18 +3870,17 @@ static int
 companion_start(const char *host)
 {
 	struct sockaddr_un sa;
-	int plain[2] = { -1, -1 }, talk[2] = { -1, -1 }, lfd = -1, pid = -1, i;
+	int plain[2] = { -1, -1 }, talk = -1, lfd = -1, pid = -1, i;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, plain) == 0 &&
-	    socketpair(AF_UNIX, SOCK_STREAM, 0, talk) == 0 &&
 	    (!host || (lfd = net_listen_private(&sa)) >= 0))
-		pid = fork();
+		pid = fork_with(&talk);
 	if (pid == 0) {
 		struct companion m = { .near.fd = host ? dial.fd : plain[1],
-		    .far.fd = -1, .err = -1, .talk = talk[1],
+		    .far.fd = -1, .err = -1, .talk = talk,
 		    .tls = host != NULL, .up = !host, .alone = !is_daemon,
 		    .last_ms = cfg.patience * 1000 };
-		int keep[] = { dial.fd, plain[1], talk[1], lfd };
+		int keep[] = { dial.fd, plain[1], talk, lfd };
 
 		setsid();
 		signal(SIGTERM, SIG_IGN);
@@ -3915,14 +3900,13 @@ companion_start(const char *host)
 	}
 	if (pid < 0) {
 		dial.at = AT_END;
-		fail(X_FAIL, "cannot open a connection: %s%s", host &&
-		    talk[1] >= 0 && lfd < 0 ? "no socket in $TMPDIR or /tmp: " :
-		    "", strerror(errno));
+		fail(X_FAIL, "cannot open a connection: %s%s", host && lfd < 0
+		    && plain[1] >= 0 ? "no socket in $TMPDIR or /tmp: " : "",
+		    strerror(errno));
 		if (lfd >= 0)
 			net_unlisten_private(&sa);
 	}
 	close(plain[1]);
-	close(talk[1]);
 	close(lfd);
 	if (dial.fd != dial.net)
 		close(dial.fd);
@@ -3930,7 +3914,7 @@ companion_start(const char *host)
 		dial.net = plain[0];
 	net_blocking(dial.fd = plain[0], 0);
 	dial.leash = dial.talk;
-	net_blocking(dial.talk = talk[0], 0);
+	net_blocking(dial.talk = talk, 0);
 	return pid < 0 ? -1 : 0;
 }
 
@@ -4291,24 +4275,16 @@ dial_child(void)
 static int
 child_begin(void)
 {
-	int p[2], pid;
+	int sock;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
-		return -1;
-	if ((pid = fork()) == 0) {
-		close(p[0]);
-		if (recv(p[1], &dial.q, sizeof dial.q, MSG_WAITALL) ==
-		    (ssize_t)sizeof dial.q) {
-			close(p[1]);
-			dial_child();
-		}
-		_exit(0);
+	if (fork_with(&sock) != 0)
+		return sock;
+	if (recv(sock, &dial.q, sizeof dial.q, MSG_WAITALL) ==
+	    (ssize_t)sizeof dial.q) {
+		close(sock);
+		dial_child();
 	}
-	close(p[1]);
-	if (pid > 0)
-		return p[0];
-	close(p[0]);
-	return -1;
+	_exit(0);
 }
 
 static void
@@ -4316,9 +4292,7 @@ dialler_main(int fd)
 {
 	int child;
 
-	signal(SIGTERM, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
+	ends_catch(SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
 	wipe(&mine, sizeof mine);	/* what it reads comes from afar */
 	dialler.fd = fd;
@@ -4364,19 +4338,14 @@ static void on_dialled(struct io *);
 static void
 dialler_start(void)
 {
-	int p[2];
+	int sock;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) < 0)
-		die(X_FAIL, "cannot start the dialler:");
-	fcntl(p[0], F_SETFD, FD_CLOEXEC);
-	fcntl(p[1], F_SETFD, FD_CLOEXEC);
-	if ((dialler_pid = fork()) == 0) {
-		proc_keep(&p[1], 1);
-		dialler_main(p[1]);
+	if ((dialler_pid = fork_with(&sock)) == 0) {
+		proc_keep(&sock, 1);
+		dialler_main(sock);
 	}
-	close(p[1]);
-	net_blocking(p[0], 0);
-	if (dialler_pid < 0 || io_add(&dialler, p[0], on_dialled) < 0)
+	if (dialler_pid < 0 || net_blocking(sock, 0) < 0 ||
+	    io_add(&dialler, sock, on_dialled) < 0)
 		die(X_FAIL, "cannot start the dialler:");
 	atexit(dialler_end);
 }
@@ -5222,7 +5191,6 @@ run_agent(void)
  */
 
 static enum role asks_as = R_CLIENT;
-static int is_early;		/* ssh gets the socket before the answer */
 static int64_t wait_until;
 
 /* What ssh said before the server answered, which travels right behind the
@@ -5266,18 +5234,6 @@ on_interrupt(int sig)
 	signal(sig, SIG_DFL);
 	line_clear();
 	raise(sig);
-}
-
-/* nohup(1)'s stay ignored. */
-static void
-ends_catch(void (*fn)(int))
-{
-	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
-	size_t i;
-
-	for (i = 0; i < LEN(ends); i++)
-		if (signal(ends[i], fn) == SIG_IGN)
-			signal(ends[i], SIG_IGN);
 }
 
 /* On a terminal one line says, once a second, what --wait waits for.  Returns
@@ -5341,7 +5297,7 @@ client_greet(void)
 	int64_t until = now + (session_begun ? ANSWER_MAX : CLIENT_MAX +
 	    cfg.wait * 1000);
 	char resume[RESUME_LEN] = "", w[2];
-	int r;
+	int is_early, r;
 
 	is_early = cfg.fdpass && !cfg.wait && !is_racing &&
 	    (*mine.name || !dial.left);
@@ -5437,7 +5393,7 @@ servers_dial(void)
 {
 	struct pollfd p[MAX_SERVERS + 1];
 	struct dial best = { .fd = -1, .net = -1 };
-	int pid[MAX_SERVERS], pair[2], begun = 0, left = 0, i, n;
+	int pid[MAX_SERVERS], sock, begun = 0, left = 0, i, n;
 	int won = 0, next = 1, over = 0;
 
 	if (nservers == 1)
@@ -5445,16 +5401,13 @@ servers_dial(void)
 	is_racing = 1;
 	while (!won && !over && (left || begun < nservers)) {
 		if (next && begun < nservers) {
-			if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) {
-				best = no_child;
-				break;
-			}
-			if ((pid[begun] = fork()) == 0)
-				server_race(begun, pair[1]);
-			close(pair[1]);
-			p[begun++] = (struct pollfd){ pair[0], POLLIN, 0 };
-			left++;
+			if ((pid[begun] = fork_with(&sock)) == 0)
+				server_race(begun, sock);
+			left += pid[begun] > 0;
+			p[begun++] = (struct pollfd){ sock, POLLIN, 0 };
 		}
+		if (!left)
+			continue;
 		p[begun] = (struct pollfd){ 1, 0, 0 };
 		n = poll(p, begun + 1, wait_show(cfg.node, begun < nservers ?
 		    RACE_EVERY : DIAL_MAX * 1000));
@@ -5480,27 +5433,23 @@ servers_dial(void)
 	if (over && !interrupted)
 		exit(0);		/* nobody reads what we would write */
 	is_racing = 0;
-	dial = best;
+	dial = best.code || won ? best : no_child;
 	dial.talk = dial.leash = -1;
 	return won ? 0 : -1;
 }
 
-/* Says why there is no connection: an error, or (go_on) a message.  Returns the
- * exit code. */
+/* Says why there is no connection.  Returns the exit code. */
 static int
-dial_told(int go_on)
+dial_told(void)
 {
 	int lost = (dial.code == X_UNREACHABLE || dial.code == X_TIMEOUT) &&
 	    dial.failed_at < AT_HELLO;		/* on the way to it */
-	int code = lost ? X_UNREACHABLE : dial.code;
 	const char *far = lost && (!srv->proxy.kind ||
 	    dial.failed_at > AT_PROXY) ? "cannot reach the server " : "";
 	const char *who = *far || nservers > 1 ? server_str() : "";
 
-	if (!go_on)
-		die(code, "%s%s%s%s", far, who, *who ? ": " : "", dial.why);
 	say_log("%s%s%s%s", far, who, *who ? ": " : "", dial.why);
-	return code;
+	return lost ? X_UNREACHABLE : dial.code;
 }
 
 /* Dials until a server has answered, or --wait is over. */
@@ -5520,17 +5469,15 @@ client_dial(void)
 		sys_random(&r, sizeof r);
 		pause = ms / 2 + r % ms;
 		lost = dial.code == X_UNREACHABLE || dial.code == X_TIMEOUT;
-		if ((lost || dial.code == X_BUSY || dial.closed) &&
-		    reactor_clock() + pause < wait_until) {
-			if (!told++)
-				say_log("%s: %s; trying again (--wait)",
-				    server_str(), dial.why);
-			if (poll(&gone, 1, wait_show(server_str(), pause)) > 0)
-				exit(0);
-			ms = ms < BACKOFF_NET ? 2 * ms : ms;
-			continue;
-		}
-		dial_told(0);
+		if ((!lost && dial.code != X_BUSY && !dial.closed) ||
+		    reactor_clock() + pause >= wait_until)
+			exit(dial_told());
+		if (!told++)
+			say_log("%s: %s; trying again (--wait)",
+			    server_str(), dial.why);
+		if (poll(&gone, 1, wait_show(server_str(), pause)) > 0)
+			exit(0);
+		ms = ms < BACKOFF_NET ? 2 * ms : ms;
 	}
 }
 
@@ -5545,7 +5492,7 @@ client_relay(void)
 	struct pollfd gone = { 1, 0, 0 };
 	struct pump p[2];
 	int64_t look = reactor_clock() + TICK;
-	const char *why = NULL, *cut = NULL;
+	const char *why = NULL, *lost;
 	int i, r, over;
 
 	proc_stdio(&in, &s);
@@ -5555,7 +5502,7 @@ client_relay(void)
 		p[0].duct.eof = 1;
 		shutdown(dial.fd, SHUT_WR);
 	}
-	while (!why && (!p[0].duct.eof || !p[1].duct.eof)) {
+	while (!p[0].duct.eof || !p[1].duct.eof) {
 		over = p[1].duct.eof && !p[0].duct.held && !(in.ready & IO_R);
 		r = pumps_wait(p, &gone, 1, over ? 2 * TICK : TICK);
 		if (r < 0)
@@ -5566,24 +5513,23 @@ client_relay(void)
 			if (duct_move(&p[i].duct, p[i].from, p[i].to) !=
 			    DUCT_DEAD)
 				continue;
-			why = errno == EPIPE ? cut : strerror(errno);
+			why = errno == EPIPE ? why : strerror(errno);
 			if (i == 1 || !p[0].duct.held ||
 			    (errno != EPIPE && errno != ECONNRESET))
 				return why;
 			p[0].duct.eof = 1;	/* its last bytes still come */
-			cut = why;
-			why = NULL;
 		}
 		if (p[1].duct.eof && net_is_cut(dial.net))
 			return "the network was cut";
 		if (reactor_clock() < look)
 			continue;
 		look = reactor_clock() + TICK;
-		why = net_lost(&h, h.net);
+		if ((lost = net_lost(&h, h.net)))
+			return lost;
 	}
 	if (p[1].duct.eof && !early.n && !p[0].duct.total && !p[1].duct.total)
 		return "neither side sent a byte; an SSH client speaks first";
-	return why ? why : cut;
+	return why;
 }
 
 /* A person sees what happens, also where ssh has made the terminal raw. */
@@ -5885,7 +5831,7 @@ static const char columns[][9] = { "name", "state", "since", "address",
     "version", "parked", "sessions", "waiting", "server" };
 
 static char **rows;		/* "name=web-1 state=online ..." */
-static int nrows, rows_max;
+static int nrows;
 
 static int
 row_cmp(const void *a, const void *b)
@@ -5958,15 +5904,6 @@ rows_print(void)
 			}
 }
 
-static void
-talk_begin(const char *who, const char *name)
-{
-	char b[URL_LEN];
-
-	snprintf(b, sizeof b, "%s %.500s", who, name);
-	step_begin(AT_TALK, b);
-}
-
 /* The rows of one server. */
 static void
 rows_read(void)
@@ -5974,18 +5911,18 @@ rows_read(void)
 	char line[LINE_LEN], id[LINE_LEN], **more;
 	const char *s;
 
-	talk_begin("the server", server_str());
+	step_begin(AT_TALK, server_str());
 	for (;; nrows++) {
 		line_next(line, "NODE", "END");
 		if (!(s = word_is(line, "NODE")))
 			break;
 		word_next(&s, id, sizeof id);
-		if (strlen(id) > NODE_LEN || node_parse(id, id, 0))
+		if (node_parse(id, id, 0))
 			die(X_PROTOCOL, "the server %s lists what is not a "
 			    "node: %s", server_str(), id);
-		if (nrows == rows_max) {
-			rows_max = 2 * rows_max + 64;
-			if (!(more = realloc(rows, rows_max * sizeof *rows)))
+		if (nrows % 1024 == 0) {
+			more = realloc(rows, (nrows + 1024) * sizeof *rows);
+			if (!more)
 				die(X_FAIL, "no memory:");
 			rows = more;
 		}
@@ -6008,8 +5945,10 @@ run_list(void)
 			dial_close();
 			good = 1;
 		} else
-			code = dial_told(i < nservers - 1 || good);
+			code = dial_told();
 	}
+	if (!good)
+		exit(code);
 	if (rows)
 		qsort(rows, nrows, sizeof *rows, row_cmp);
 	if (!cfg.json)
@@ -6089,13 +6028,13 @@ run_ping(void)
 		look = !i && !cfg.no_sshd;
 		k = snprintf(line, sizeof line, "PING%s\n",
 		    look ? " sshd=1" : "");
-		talk_begin("the server", server_str());
+		step_begin(AT_TALK, server_str());
 		began = reactor_us();
 		if (transmit(line, k) < 0)
 			die(dial.code, "%s", dial.why);
 		line_next(line, "PONG", "PONG");
 		hop[0][i] = reactor_us() - began;
-		talk_begin("the agent of", cfg.node);
+		step_begin(AT_AGENT, cfg.node);
 		*sshd = '\0';
 		do {			/* in any order */
 			line_next(line, "AGENT", "SSHD");
@@ -6296,28 +6235,25 @@ run_ssh(void)
 /* Takes what a file says of options that are not set yet: a stanza that matches
  * the node wins over what stands before the first stanza, and the first of
  * each counts. */
-static struct {
+static struct conf {
 	const char *path;
 	int in_stanza, hit;		/* hit: what stands here is for us */
 	char *early[K_NODE];		/* set before any stanza */
 	char *servers;			/* set in this part: more may follow */
 } conf;
 
-/* The servers that s names, with blanks between them, go to to, unless that is
- * NULL.  How many, or -1: one is malformed. */
+/* The servers that s names, with blanks between them.  How many, or -1: one is
+ * malformed. */
 static int
-servers_parse(const char *s, struct server *to)
+servers_parse(const char *s)
 {
 	char w[URL_LEN];
-	struct url u;
 	int n, r;
 
 	for (n = 0; (r = word_next(&s, w, sizeof w)) != 0; n++) {
-		if (r < 0)
-			return -1;
-		if (n == MAX_SERVERS)
+		if (n == MAX_SERVERS && r > 0)
 			die(X_USAGE, "at most %d servers", MAX_SERVERS);
-		if (url_parse(w, to ? &to[n].url : &u) < 0)
+		if (r < 0 || url_parse(w, &servers[n].url) < 0)
 			return -1;
 	}
 	return n ? n : -1;
@@ -6330,9 +6266,9 @@ conf_line(char *line)
 	const struct option *o = options;
 	struct stat st;
 	char *arg = line, *p;
-	int k = conf_parse(line, &arg, &why), tilde;
+	int k = conf_parse(line, &arg, &why), more, tilde;
 
-	if (k == K_SERVER && servers_parse(arg, NULL) < 0)
+	if (k == K_SERVER && servers_parse(arg) < 0)
 		return "server needs " URL_FORMS;
 	if (k == K_PROXY && strchr(arg, '@') &&
 	    (stat(conf.path, &st) < 0 || st.st_mode & 7))
@@ -6349,17 +6285,13 @@ conf_line(char *line)
 		return why;
 	while ((int)o->keyword != k)
 		o++;
-	if (k == K_SERVER && STRING(o) && STRING(o) == conf.servers) {
-		STRING(o) = conf.servers = text("%s %s", conf.servers, arg);
-		if (!conf.in_stanza)
-			conf.early[k] = conf.servers;
-		return NULL;
-	}
-	if (STRING(o) != (conf.in_stanza ? conf.early[k] : NULL))
+	more = k == K_SERVER && STRING(o) && STRING(o) == conf.servers;
+	if (!more && STRING(o) != (conf.in_stanza ? conf.early[k] : NULL))
 		return NULL;
 	tilde = (o->kind == V_PATH || o->kind == V_FILE) && home &&
 	    begins(arg, "~/");
-	p = text("%s%s", tilde ? home : "", arg + tilde);
+	p = more ? text("%s %s", conf.servers, arg) :
+	    text("%s%s", tilde ? home : "", arg + tilde);
 	free(conf.early[k]);
 	conf.early[k] = conf.in_stanza ? NULL : p;
 	STRING(o) = p;
@@ -6374,9 +6306,7 @@ conf_read(const char *path, int must)
 {
 	char why[PATH_MAX + 200];
 
-	memset(&conf, 0, sizeof conf);
-	conf.path = path;
-	conf.hit = 1;
+	conf = (struct conf){ .path = path, .hit = 1 };
 	if (file_lines(path, AT_FDCWD, path, 0, conf_line, why,
 	    sizeof why) < 0 && errno != ENOENT && errno != ENOTDIR &&
 	    (errno != EACCES || must))
@@ -6456,7 +6386,7 @@ transport_load(void)
 	if (!cfg.server)
 		die(X_USAGE, "no server is known: use --server HOST[:PORT], "
 		    "MSSH_SERVER, or run 'mssh config init'");
-	if ((nservers = servers_parse(cfg.server, servers)) < 0)
+	if ((nservers = servers_parse(cfg.server)) < 0)
 		die(X_USAGE, "the server '%s' is not " URL_FORMS " (ports: 1 "
 		    "to 65535)", shown(cfg.server));
 	if (cfg.connect && !strcmp(cfg.connect, "none"))

@@ -109,7 +109,7 @@ static FILE *printed;			/* their standard output */
 static void *blocks[BLOCKS];
 static struct io *watched[WATCHED];
 static int nwatched, nadded, peak;
-static int pairs[2][2], npairs, lookup = -1;
+static int pairs[2][2], npairs;
 static struct far *helper;		/* the dialler's side */
 static size_t taken;			/* bytes of its records */
 static struct { int fd, status, gone; } kids[KIDS];
@@ -362,15 +362,6 @@ seen_socketpair(int family, int type, int protocol, int s[2])
 	return r;
 }
 
-static int
-seen_pipe(int q[2])
-{
-	int r = pipe(q);
-
-	lookup = q[1];
-	return r;
-}
-
 static int fuzz_fork(void);
 
 static int
@@ -520,7 +511,6 @@ seen_close(struct io *io)
 #define strdup seen_strdup
 #define isatty(fd) ((void)(fd), terminal)
 #define fork fuzz_fork
-#define pipe seen_pipe
 #define socketpair seen_socketpair
 #define waitpid seen_waitpid
 #define write seen_write
@@ -562,7 +552,6 @@ int mssh_main(int, char *[]);
 #undef realloc
 #undef strdup
 #undef fork
-#undef pipe
 #undef socketpair
 #undef waitpid
 #undef write
@@ -1039,15 +1028,14 @@ fuzz_fork(void)
 
 	if (no_process == 1) {
 		no_process = 0;
-		lookup = -1;
 		errno = EAGAIN;
 		return -1;
 	}
-	if (lookup >= 0) {
+	if (dial.at == AT_LOOKUP && *dial.whom) {
 		addresses_find(dial.whom, "80", 0, 0);
-		assert(write(lookup, &dial, sizeof dial - bad_lookup) > 0);
+		assert(write(pairs[last][1], &dial, sizeof dial - bad_lookup) >
+		    0);
 		dial = was;
-		lookup = -1;
 	} else if (is_agent) {
 		fd = dup(pairs[last][1]);
 		helper = far_new(TALK, fd, pairs[last][0]);
@@ -2566,7 +2554,7 @@ prepare(void)
 	memset(&mine, 0, sizeof mine);
 	memset(&dial, 0, sizeof dial);
 	rows = NULL;
-	nrows = rows_max = asks = terminal = 0;
+	nrows = asks = terminal = 0;
 	asks_as = R_CLIENT;
 	memset(of_fd, 0, sizeof of_fd);
 	*tls_said = '\0';
@@ -2577,7 +2565,6 @@ prepare(void)
 	nwatched = nadded = peak = 0;
 	nonces = 0;
 	helper = NULL;
-	lookup = -1;
 	now_ms = (now_ms / 100000 + 2) * 100000;
 	for (exit_code = 0; exit_code < (int)LEN(limited); exit_code++)
 		limited[exit_code].n = 0;

@@ -824,8 +824,7 @@ check_conn(const struct conn *c)
 
 	assert(c->phase > BIRTH && (c->phase <= PINGING || c->phase == RELAY));
 	assert(c->io.fn && c->io.fd >= 0);
-	assert(c->io.heap >= 0 || c->io.ready & IO_T ||
-	    (c->version == 1 && is_parked(c->phase)));
+	assert(c->io.heap >= 0 || c->io.ready & IO_T);
 	assert((c->in == &evictable) == (c->phase == FRONT ||
 	    c->phase == HELLO || c->phase == HEAD || c->phase == PROOF ||
 	    c->phase == LINGER || (c->phase == AWAIT_CLIENT && !c->end->key)));
