@@ -98,6 +98,8 @@ enum {
 				 * the acknowledgements behind it */
 	ACK_AFTER = 100,	/* what came is acknowledged */
 	ALIVE_EVERY = 3000,	/* while nothing can be taken */
+	QUIET_MAX = 10000,	/* nothing came: a ping asks, */
+	PONG_MAX = 5000,	/* and is answered */
 	RESUME_FOR = 600,	/* s: --resume-for */
 	RESUME_MIB = 64,	/* --resume-memory */
 	CUT = 2,		/* eof of a duct whose end broke */
@@ -211,8 +213,8 @@ struct kept {			/* agent: what a keeper's session is found by */
 	char token[TOKEN_LEN + 1], key[KEY_LEN + 1];
 	long seq;		/* of the newest connection */
 	int64_t lost;		/* when that was lost, or 0 */
-	int index;		/* in memory.held */
-	int ending;		/* to make room */
+	volatile uint32_t *held;	/* of memory */
+	int ending;		/* another one needs its place */
 };
 
 struct node {
@@ -642,6 +644,8 @@ end_free(struct conn *c)
 	if (h->net >= 0)
 		close(h->net);
 	key_point(&h->key, NULL);
+	if (nservers && h->resume.kept)
+		*h->resume.kept->held = 0;
 	free(h->resume.words);
 	free(h);
 	c->end = NULL;
@@ -1037,7 +1041,7 @@ remember(struct node *n)
  * from GO on.
  */
 
-static struct key *keys[256];		/* by hash of the name */
+static struct key *keys[1 << 12];		/* by hash of the name */
 static struct secret unknown;		/* stands for each that we have not */
 static int keys_dir = -1;		/* where --keys is, */
 static const char *keys_name;		/* under that name */
@@ -1253,7 +1257,7 @@ accept_pause(struct io *io)
 
 	if (c && (c->phase == AWAIT_CLIENT ||
 	    reactor_now() - c->t.since >= 1000)) {
-		drop(c, "made room");
+		drop(c, "evicted");
 		io_again(io);
 		return;
 	}
@@ -1287,7 +1291,7 @@ evict_oldest(void)
 		    "not said who they are (--startups)" : "refused %s: all %d "
 		    "connections are in use (--connections)",
 		    peer_str(&c->peer), many ? evictable.n : nconns);
-		drop(c, "made room");
+		drop(c, "evicted");
 	}
 }
 
@@ -2247,7 +2251,7 @@ ask_begin(struct conn *c, const struct hello *h)
 			idle = o;
 	}
 	if (askers.n >= MAX_ASKERS && same < MAX_ASKERS / 4 && idle)
-		drop(idle, "made room");
+		drop(idle, "evicted");
 	if (askers.n >= MAX_ASKERS || same >= MAX_ASKERS / 4)
 		refuse(c, C_BUSY, "%d peers list or ping already, %d by the "
 		    "same key or from the same address; try later", askers.n,
@@ -2797,11 +2801,12 @@ struct backlog {
 };
 
 static struct {
-	volatile uint32_t *held;	/* chunks of each session: a keeper
-					 * writes its own, all read it */
+	volatile uint32_t *held;	/* of each session 1 + its chunks, or 0:
+					 * free; a keeper writes its own, all
+					 * read it */
 	int n, mine;
 	uint32_t max;
-} memory = { &(uint32_t){ 0 }, 1, 0, RING };
+} memory = { &(uint32_t){ 1 }, 1, 0, RING };
 
 static int
 memory_full(void)
@@ -2810,7 +2815,7 @@ memory_full(void)
 	int i;
 
 	for (i = 0; i < memory.n; i++)
-		sum += memory.held[i];
+		sum += memory.held[i] ? memory.held[i] - 1 : 0;
 	return sum >= memory.max;
 }
 
@@ -2904,13 +2909,14 @@ struct resumable {
 	 * when F_PING, and an acknowledgement, are sent.  INT64_MAX: never */
 	int64_t lost_at, due, ping_at, ack_at;
 	int64_t since;			/* it is attached */
+	int64_t moved_at;		/* in said something, or out_end */
 	int ping_ms, keep_ms;		/* keep_ms: it is kept while detached */
 	int starved;
 	int64_t full_at;		/* E_FULL may come again */
 	void (*on_also)(struct resumable *);
 	void (*on_event)(struct resumable *, enum event, const char *why);
 
-	int attached;			/* keeper: once at least */
+	int attached;			/* keeper: once at least; client: 0 */
 	int over, tell;		/* tell: by F_CLOSE */
 	int ssh_gone;		/* client: that is why */
 	int heard;		/* a frame */
@@ -2927,7 +2933,7 @@ resumable_init(struct resumable *r, int in, int out)
 	r->out = out;
 	r->fd = r->also = -1;
 	r->due = r->ping_at = r->ack_at = INT64_MAX;
-	r->ping_ms = PING_EVERY;
+	r->ping_ms = QUIET_MAX;
 }
 
 /* Ends the session; tell: the other end has to be told, if it can be. */
@@ -2958,7 +2964,7 @@ resumable_attach(struct resumable *r, int fd, int synced)
 	r->have = r->off = r->size = r->left = 0;
 	r->blocked = 0;
 	r->synced = synced;
-	r->since = r->ack_at = reactor_clock();
+	r->since = r->moved_at = r->ack_at = reactor_clock();
 	r->due = r->ack_at + ANSWER_MAX;
 	r->ping_at = r->ack_at + r->ping_ms;
 }
@@ -3011,7 +3017,8 @@ frame_next(struct resumable *r, int64_t now)
 	if (f.type != F_DATA || f.len) {
 		r->end_sent |= f.type == F_END;
 		if (r->due == INT64_MAX && !r->blocked)
-			r->due = now + ANSWER_MAX;
+			r->due = now + (f.type == F_PING ? PONG_MAX :
+			    ANSWER_MAX);
 	}
 }
 
@@ -3084,8 +3091,9 @@ payload_write(struct resumable *r)
 	int64_t now;
 
 	if (put < 0 && (errno == EAGAIN || errno == EINTR)) {
-		if (!r->blocked)
-			r->ack_at = reactor_clock() + ALIVE_EVERY;
+		now = reactor_clock() + ALIVE_EVERY;
+		if (r->ack_at > now)
+			r->ack_at = now;
 		r->blocked = 1;
 		return 0;
 	}
@@ -3109,9 +3117,10 @@ out_end(struct resumable *r)
 	r->out_end = 1;
 	r->received++;
 	r->ack_at = 0;
+	r->moved_at = reactor_clock();
 	if (r->out >= 0 && shutdown(r->out, SHUT_WR) < 0 && errno == ENOTSOCK)
 		proc_null(r->out);
-	if (r->in != r->out)
+	if (!r->attached)
 		r->out = -1;
 }
 
@@ -3126,7 +3135,7 @@ close_take(struct resumable *r, char text[FRAME_TEXT + 1])
 	plain(text);
 	if ((code = reply_parse(text, &why)) < 0)
 		why = text;
-	if ((!r->synced || (r->in != r->out && r->lost_at && !r->heard)) &&
+	if ((!r->synced || (!r->attached && r->lost_at && !r->heard)) &&
 	    code != C_GONE && code != C_DENIED)
 		return memmove(text, why, strlen(why) + 1);
 	resumable_end(r, 0, code > 0 ? code : C_SYNTAX, "%s", why);
@@ -3207,13 +3216,16 @@ backlog_read(struct resumable *r)
 	size_t room = backlog_room(&r->log, &at);
 	ssize_t n = room ? read(r->in, at, room) : -1;
 
-	if (n > 0)
+	if (n > 0) {
 		r->log.tail += n;
-	else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
+		r->moved_at = reactor_clock();
+	} else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
 		r->in_end = 1;
 		/* a command may end with unread bytes */
-		r->in_error = n && r->in == r->out && !cfg.exec ? errno : 0;
+		r->in_error = n && r->attached && !cfg.exec ? errno : 0;
 	}
+	if (!room)
+		poll(NULL, 0, PAUSE);	/* it is still to be read */
 	if (n <= 0 && r->log.acked == r->log.tail)
 		chunk_free(&r->log, r->log.tail);
 }
@@ -3233,6 +3245,18 @@ resumable_left(struct resumable *r)
 	} while (r->log.tail != was);
 	resumable_end(r, 1, C_OFFLINE, "the client has ended");
 	r->ssh_gone = 1;
+}
+
+/* The node's side has ended, and ssh has nothing to say to that: it goes on
+ * only as long as it moves, as in client_relay(). */
+static int
+is_left(const struct resumable *r, int64_t now)
+{
+	struct pollfd p = { r->in, POLLIN, 0 };
+
+	return !r->attached && r->out_end && !r->in_end &&
+	    r->log.acked == r->log.tail && now >= r->moved_at + 2 * TICK &&
+	    poll(&p, 1, 0) == 0;
 }
 
 /* Both streams have ended, and both ends know. */
@@ -3298,7 +3322,7 @@ resumable_wait(struct resumable *r, int more)
 
 	r->starved = full && backlog_starves(&r->log);
 	/* one that is detached may wait, one that has chunks goes on */
-	if (r->starved && r->fd >= 0 && memory.held[memory.mine] <= 1 &&
+	if (r->starved && r->fd >= 0 && memory.held[memory.mine] <= 2 &&
 	    reactor_clock() >= r->full_at) {
 		r->on_event(r, E_FULL, "");
 		r->full_at = reactor_clock() + 1000;
@@ -3311,7 +3335,7 @@ resumable_wait(struct resumable *r, int more)
 		return;
 	if (p[1].revents)
 		backlog_read(r);
-	if (r->in != r->out && p[2].revents & (POLLERR | POLLHUP | POLLNVAL) &&
+	if (!r->attached && p[2].revents & (POLLERR | POLLHUP | POLLNVAL) &&
 	    !(p[1].revents & POLLIN))
 		resumable_left(r);
 	if (r->fd >= 0 && r->blocked && p[0].revents & (POLLERR | POLLHUP))
@@ -3321,6 +3345,17 @@ resumable_wait(struct resumable *r, int more)
 		resumable_detach(r, why);
 	if (p[3].revents)
 		r->on_also(r);
+}
+
+/* Something was due.  It may have come while we were stopped. */
+static void
+resumable_late(struct resumable *r)
+{
+	struct pollfd p = { r->fd, POLLIN, 0 };
+	const char *why = "no answer";
+
+	if (r->blocked || poll(&p, 1, 0) != 1 || (why = frames_receive(r)))
+		resumable_detach(r, why);
 }
 
 /* The connection takes no more.  What came before still counts: it may end with
@@ -3356,8 +3391,13 @@ resumable_run(struct resumable *r)
 		else if (r->fd < 0 && now >= r->lost_at + r->keep_ms)
 			resumable_end(r, 0, C_MAX, "its connection did not "
 			    "come back in %d s", r->keep_ms / 1000);
+		else if (is_left(r, now))
+			resumable_left(r);
 		else if (r->fd >= 0 && now >= r->due)
-			resumable_detach(r, "no answer");
+			resumable_late(r);
+		else if (r->fd >= 0 && r->blocked &&
+		    net_silent(r->fd) >= ANSWER_MAX)
+			resumable_detach(r, "no acknowledgement");
 		else if (r->fd >= 0 && (more = frames_send(r)) < 0)
 			resumable_broken(r, strerror(errno));
 		else if (is_complete(r))
@@ -3549,7 +3589,7 @@ addresses_find(const char *host, const char *port, int family, int numeric)
 static int
 look_up(const char *host, const char *port, int family)
 {
-	int sock, pid;
+	int sock, pid, i;
 	ssize_t got;
 
 	step_begin(AT_LOOKUP, host);
@@ -3562,6 +3602,8 @@ look_up(const char *host, const char *port, int family)
 	if (pid == 0) {
 		signal(SIGALRM, SIG_DFL);
 		alarm(LOOKUP_MAX);
+		for (i = 0; i < 3; i++)	/* it may outlive who asked */
+			proc_null(i);
 		addresses_find(host, port, family, 0);
 		_exit(write(sock, &dial, sizeof dial) < 0);
 	}
@@ -3646,6 +3688,8 @@ dial_close(void)
 	close(dial.fd);
 	close(dial.talk);
 	close(dial.leash);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;			/* companions of earlier dials */
 	dial.fd = dial.net = dial.talk = dial.leash = -1;
 	*tls_said = '\0';
 }
@@ -4189,8 +4233,8 @@ keeper_take(struct resumable *r)
 		resumable_attach(r, fd[0], !r->attached);
 		r->attached = 1;
 	} else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-		resumable_end(r, 1, C_GONE, "the agent has stopped, or it "
-		    "made room");
+		resumable_end(r, 1, C_GONE, "the agent has stopped, or has "
+		    "closed the session");
 }
 
 static void
@@ -4222,9 +4266,9 @@ keeper_main(void)
 	peer_set(&dial.peer, &ss);
 	dial.fd = dial.net = p[0];
 	report(1);
-	for (i = 0; i < 3; i++)
-		signal((const int[]){ SIGTERM, SIGINT, SIGHUP }[i], SIG_IGN);
+	ends_catch(SIG_IGN);
 	proc_keep((const int[]){ sshd, p[1] }, 2);
+	proc_oom_normal();
 	proc_confine(1, NULL, &what);
 	wipe(servers, sizeof servers);
 	memory.mine = (unsigned)dial.q.index % memory.n;
@@ -4232,7 +4276,7 @@ keeper_main(void)
 	r.also = p[1];
 	r.on_also = keeper_take;
 	r.on_event = keeper_tell;
-	r.ping_ms = PING_EVERY + ANSWER_MAX;	/* the client's come first */
+	r.ping_ms = QUIET_MAX + PONG_MAX;	/* the client's come first */
 	r.keep_ms = cfg.resume_for * 1000;
 	r.lost_at = reactor_clock();
 	net_blocking(sshd, 0);
@@ -4241,8 +4285,6 @@ keeper_main(void)
 	poll(&(struct pollfd){ p[1], POLLIN, 0 }, 1, -1);
 	keeper_take(&r);
 	resumable_run(&r);
-	if (r.attached)
-		memory.held[memory.mine] = 0;
 	i = snprintf(b, sizeof b, "end up %llu down %llu: %s\n",
 	    (unsigned long long)r.received - r.out_end,
 	    (unsigned long long)r.log.acked, *r.why ? r.why : "closed");
@@ -4603,46 +4645,38 @@ kept_evict(int holds)
 		if (k && k->ending && holds)
 			return 1;	/* its memory comes first */
 		if (k && k->lost && !k->ending &&
-		    (!holds || memory.held[k->index]) &&
+		    (!holds || *k->held > 1) &&
 		    (!old || k->lost < old->end->resume.kept->lost))
 			old = c;
 	}
 	if (!old)
 		return 0;
 	k = old->end->resume.kept;
-	log_limited(N_SESSION, "%s: ended to make room (--sessions, "
-	    "--resume-memory): its connection was lost %d.%d s ago",
+	log_limited(N_SESSION, "%s: closed (--sessions, --resume-memory): its "
+	    "connection was lost %d.%d s ago",
 	    session_str(old), SPLIT_MS(reactor_now() - k->lost));
 	k->ending = 1;
 	shutdown(old->io.fd, SHUT_WR);
 	return 1;
 }
 
-static int
-has_index(const struct conn *c, int k)
+/* For a session that is to be kept; NULL: no memory. */
+static struct kept *
+kept_new(const char *token, const char *k)
 {
-	return (c->phase == KEPT || c->phase == HELD) &&
-	    c->end->resume.kept && c->end->resume.kept->index == k;
-}
+	struct kept *p = calloc(1, sizeof *p);
+	int i;
 
-/* A number in memory.held that no session has, or -1. */
-static int
-kept_index(void)
-{
-	static int last;
-	const struct conn *c;
-	int i, j, k, n;
-
-	for (j = 0; j < memory.n; j++) {
-		k = (last + j) % memory.n;
-		for (c = live.head, i = live.n, n = 0; i > 0; i--, c = c->next)
-			n += has_index(c, k);
-		for (c = asking.head, i = asking.n; i > 0; i--, c = c->next)
-			n += has_index(c, k);
-		if (!n)
-			return last = k;
-	}
-	return -1;
+	for (i = 0; p && i < memory.n; i++)
+		if (!memory.held[i]) {
+			memory.held[i] = 1;
+			p->held = &memory.held[i];
+			memcpy(p->token, token, sizeof p->token);
+			memcpy(p->key, k, sizeof p->key);
+			return p;
+		}
+	free(p);
+	return NULL;
 }
 
 /* What a keeper says. */
@@ -4674,7 +4708,6 @@ on_kept(struct conn *c)
 		log_limited(N_SESSION, "%s: ended after %d.%d s, %s",
 		    session_str(c), SPLIT_MS(reactor_now() - c->t.since),
 		    s ? s : "its keeper was killed");
-		memory.held[k->index] = 0;	/* or it was killed */
 		drop(c, "done");
 	}
 }
@@ -4706,7 +4739,7 @@ session_resume(struct conn *c, const char *token, long seq, const char *k)
 	};
 	unsigned char b[FRAME_HEAD + FRAME_TEXT];
 	struct conn *s = kept_find(token, k);
-	int late = s && seq <= s->end->resume.kept->seq;
+	int late = !s ? 0 : !seq ? 2 : seq <= s->end->resume.kept->seq;
 
 	if (line_send(c, "READY") == 0 && s && !late &&
 	    net_send_fds(s->io.fd, "", 1, &c->io.fd, 1) == 0) {
@@ -4976,27 +5009,27 @@ go(struct conn *c, const char *line)
 		    "sessions that it may have, try later", "");
 		return;
 	}
-	if (frames && seq) {
+	/* what began with a hello whose answer was lost ends, once its loss is
+	 * known: a hello may also be late, and the session well */
+	old = frames && !seq ? kept_find(token, k) : NULL;
+	if (old && old->end->resume.kept->lost) {
+		shutdown(old->io.fd, SHUT_WR);
+		old = NULL;
+	}
+	if (frames && (seq || old)) {
 		if (session_resume(c, token, seq, k) == 0)
 			fill(&srv->retry);
 		else			/* see call_refuse() */
 			io_after(&srv->retry, PAUSE);
 		return;
 	}
-	if (frames && (!(c->end->resume.kept = calloc(1,
-	    sizeof (struct kept))) ||
-	    (c->end->resume.kept->index = kept_index()) < 0))
+	if (frames && !(c->end->resume.kept = kept_new(token, k)))
 		session_fail(c, "no memory left");
 	else if (cfg.exec && !frames)
 		serve_exec(c, k);
 	else {
 		if ((q.keep = frames)) {
-			/* what began with a hello whose answer was lost */
-			if ((old = kept_find(token, k)))
-				shutdown(old->io.fd, SHUT_WR);
-			memcpy(c->end->resume.kept->token, token, sizeof token);
-			memcpy(c->end->resume.kept->key, k, sizeof k);
-			q.index = c->end->resume.kept->index;
+			q.index = c->end->resume.kept->held - memory.held;
 			memcpy(q.node, cfg.node, sizeof q.node);
 			snprintf(q.words, sizeof q.words, "from=%s id=%016llx "
 			    "key=%s", peer_str(&c->peer),
@@ -5161,7 +5194,7 @@ run_agent(void)
 		die(X_FAIL, "no memory:");
 	reactor_signal(SIGHUP, redial);
 	reactor_signal(SIGCHLD, on_sigchld);
-	/* twice as many: those that are ended to make room end later */
+	/* twice as many: those that are closed for others end later */
 	memory.n = 2 * (cfg.sessions < MAX_KEPT ? cfg.sessions : MAX_KEPT);
 	if (!(memory.held = sys_shared(memory.n * sizeof *memory.held)))
 		die(X_FAIL, "no memory:");
@@ -5267,7 +5300,8 @@ client_wait(int ms)
 	int full = early.held || early.end || early.n == sizeof early.b ||
 	    session_begun;
 	struct pollfd f[3] = { { dial.fd, POLLIN, 0 },
-	    { cfg.fdpass || full ? -1 : 0, POLLIN, 0 }, { 1, 0, 0 } };
+	    { cfg.fdpass || full ? -1 : 0, POLLIN, 0 },
+	    { session_begun ? session.out : 1, 0, 0 } };
 	ssize_t r;
 
 	if (poll(f, 3, wait_show(cfg.node, ms)) < 0)
@@ -5282,6 +5316,16 @@ client_wait(int ms)
 		    errno != EAGAIN);
 	}
 	early_send();
+}
+
+/* In a child: waits for an answer, for as long as anybody wants it. */
+static void
+race_wait(int ms)
+{
+	struct pollfd p[2] = { { dial.fd, POLLIN, 0 }, { dialler.fd, 0, 0 } };
+
+	if (poll(p, 2, ms) > 0 && p[1].revents)
+		_exit(0);
 }
 
 /* ssh can have the socket before the server has answered: what it says first
@@ -5308,7 +5352,8 @@ client_greet(void)
 		snprintf(resume, sizeof resume, " resume=%s seq=%ld",
 		    session_token, session_seq);
 	step_begin(AT_HELLO, server_str());
-	dial.meanwhile = asks_as == R_CLIENT && !is_racing ? client_wait : NULL;
+	dial.meanwhile = is_racing ? race_wait : asks_as == R_CLIENT ?
+	    client_wait : NULL;
 	snprintf(b, sizeof b, "MSSH/2 %s %s wait=%ld%s%s%s\n",
 	    role_names[asks_as], cfg.about, left > 0 ? (long)(left / 1000) : 0,
 	    is_early ? " early=1" : cfg.fdpass || is_racing ? " late=1" : "",
@@ -5325,6 +5370,8 @@ client_greet(void)
 		if (receive(A_LINE, line) < 0)
 			return -1;
 		r = reply_judge(line, early.held ? &proof : NULL, b);
+		if (r < 0 && early.held && session_begun)
+			dial.code = X_PROTOCOL;	/* another one may be ours */
 		dial.unframed = cfg.resume && (begins(line,
 		    "ERROR unsupported") || (r == 1 &&
 		    word_get(line, "frames", w, sizeof w) < 0));
@@ -5360,6 +5407,7 @@ server_race(int i, int sock)
 {
 	srv = &servers[i];
 	dialler.fd = sock;
+	proc_keep(&sock, 1);
 	ends_catch(SIG_DFL);
 	report(dial_server(client_greet) == 0);
 	_exit(0);
@@ -5408,7 +5456,8 @@ servers_dial(void)
 		}
 		if (!left)
 			continue;
-		p[begun] = (struct pollfd){ 1, 0, 0 };
+		p[begun] = (struct pollfd){ session_begun ? session.out : 1,
+		    0, 0 };
 		n = poll(p, begun + 1, wait_show(cfg.node, begun < nservers ?
 		    RACE_EVERY : DIAL_MAX * 1000));
 		over = interrupted || (n > 0 && p[begun].revents);
@@ -5539,7 +5588,8 @@ terminal_say(const char *fmt, ...)
 	char b[300] = "\r\nmssh: ";
 	va_list ap;
 
-	if (!isatty(2))
+	/* one that is held (Ctrl-S) must not hold us */
+	if (!isatty(2) || poll(&(struct pollfd){ 2, POLLOUT, 0 }, 1, 0) != 1)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(b + 8, sizeof b - 10, fmt, ap);
@@ -5642,6 +5692,7 @@ session_run(void)
 	    S_ISSOCK(st.st_mode)))
 		proc_null(2);
 	ends_catch(on_end);
+	signal(SIGTSTP, SIG_IGN);	/* ssh may be stopped for hours */
 	resumable_init(r, 0, 1);
 	r->also = net_watch();
 	r->on_also = session_watch;
@@ -5662,8 +5713,11 @@ session_run(void)
 		exit(128 + interrupted);
 	if (r->code == C_OK || r->ssh_gone || r->out_end)
 		exit(0);
-	die(r->code == C_MAX ? X_LOST : code_exits[r->code], "the session with "
-	    "%s is over: %s", cfg.node, r->why);
+	if (r->code == C_MAX)
+		die(X_LOST, "the session with %s is over: %s%s%s", cfg.node,
+		    r->why, *dial.why ? ": " : "", dial.why);
+	die(code_exits[r->code], "the session with %s is over: %s", cfg.node,
+	    r->why);
 }
 
 static int

@@ -1293,9 +1293,8 @@ proc_null(int fd)
 		close(null);
 }
 
-/* A unit's OOMScoreAdjust= is for us, not for what others make us run. */
-static void
-oom_normal(void)
+void
+proc_oom_normal(void)
 {
 	int fd;
 	char c;
@@ -1328,7 +1327,7 @@ proc_fork(int fd)
 			signal(ours[i], SIG_DFL);
 		if (old_limit.rlim_max)
 			setrlimit(RLIMIT_NOFILE, &old_limit);
-		oom_normal();
+		proc_oom_normal();
 		if (dup2(fd, 0) < 0 || dup2(fd, 1) < 0)
 			_exit(127);
 	}

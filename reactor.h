@@ -148,6 +148,8 @@ int proc_raise(void);
 	/* raises the soft limit of descriptors, which proc_spawn() lowers again
 	 * in the child; returns how many there may be */
 void proc_hide(int hide); /* no core dump, and no other process looks in */
+/* a unit's OOMScoreAdjust= is for us, not for what others make us run */
+void proc_oom_normal(void);
 int proc_user(const char *name);
 	/* root becomes that user, with its groups, for good; 0, or -1: see
 	 * errno, which is 0 where there is no such user */

@@ -76,6 +76,7 @@ struct app {			/* ssh or sshd */
 	size_t most;		/* bytes in a turn */
 	unsigned char salt, own;	/* what it reads and writes begins so */
 	int64_t stalled;	/* reads nothing until then */
+	int pause;		/* ms after each read */
 	int echo;		/* writes what it has read, as cat(1) */
 	size_t held;
 	int ended;		/* ends its side when it was told the end */
@@ -391,6 +392,8 @@ app_read(struct app *a)
 	if (a->echo && n > 0)
 		a->held = n;
 	a->saw_end = n == 0;
+	if (a->pause)
+		a->stalled = now_ms + a->pause;
 	if (a->bad)
 		fault("a byte that is not the next one");
 }
@@ -451,7 +454,7 @@ start(size_t up, size_t down, int as_pipes, int small)
 	memset(wires, 0, sizeof wires);
 	nwires = wanted = is_stuck = by_hand = 0;
 	wrong = NULL;
-	memory.held[0] = 0;
+	memory.held[0] = 1;
 	memory.max = 1000;
 	now_ms = 1000000;
 	pair_open(s);
@@ -477,7 +480,7 @@ start(size_t up, size_t down, int as_pipes, int small)
 	node.r.on_event = on_node;
 	node.r.also = also[0];
 	node.r.on_also = keeper_take;
-	node.r.ping_ms = PING_EVERY + ANSWER_MAX;
+	node.r.ping_ms = QUIET_MAX + PONG_MAX;
 	client.r.keep_ms = node.r.keep_ms = KEEP;
 	node.r.lost_at = now_ms;
 	agent = also[1];
@@ -553,7 +556,7 @@ play(int64_t ms, int (*stop)(void))
 		fault("it does not end: %lu and %lu bytes, client %d, "
 		    "node %d, %u chunks", (unsigned long)apps[0].got,
 		    (unsigned long)apps[1].got, client.done, node.done,
-		    (unsigned)memory.held[0]);
+		    (unsigned)memory.held[0] - 1);
 }
 
 /* What is left, as main() or keeper_main() would at the end. */
@@ -611,8 +614,8 @@ check_whole(void)
 		fault("the node ended with %d: %s", n->code, n->why);
 	if (c->received != apps[1].want + 1 || n->received != apps[0].want + 1)
 		fault("an END counts other than once");
-	if (c->code == C_OK && n->code == C_OK && memory.held[0])
-		fault("%u chunks are left", (unsigned)memory.held[0]);
+	if (c->code == C_OK && n->code == C_OK && memory.held[0] != 1)
+		fault("%u chunks are left", (unsigned)memory.held[0] - 1);
 }
 
 /* A whole session.  0, or 1: something was wrong, and was told. */
@@ -627,8 +630,9 @@ session_cut(size_t up, size_t down, const char *what)
 	check_whole();
 	clean();
 	close(out);
-	if (!wrong && memory.held[0])
-		fault("%u chunks are never freed", (unsigned)memory.held[0]);
+	if (!wrong && memory.held[0] != 1)
+		fault("%u chunks are never freed",
+		    (unsigned)memory.held[0] - 1);
 	if (!wrong && fds_open() != before)
 		fault("%d descriptors are left", fds_open() - before);
 	if (!wrong)
@@ -729,16 +733,18 @@ session_long(uint32_t from)
 	for (n = 0; n < 12 && !wrong && !(client.done && node.done); n++) {
 		play(1 + rnd() % 4000, NULL);
 		i = rnd() & 1;
-		if (rnd() & 1)
-			apps[i].stalled = now_ms + rnd() % 20000;
+		/* behind the node's end, who says nothing for 10 s has left */
+		if (rnd() & 1 && (i || !client.r.out_end))
+			apps[i].stalled = now_ms + rnd() % (i ? 20000 : 9000);
 	}
 	play(0, NULL);
 	random_turns = 0;
 	check_whole();
 	clean();
 	close(out);
-	if (!wrong && memory.held[0])
-		fault("%u chunks are never freed", (unsigned)memory.held[0]);
+	if (!wrong && memory.held[0] != 1)
+		fault("%u chunks are never freed",
+		    (unsigned)memory.held[0] - 1);
 	if (!wrong && fds_open() != before)
 		fault("%d descriptors are left", fds_open() - before);
 	bad = wrong != NULL;
@@ -856,7 +862,7 @@ far_attach(struct end *e, int synced)
 	acked = 0;
 	far = s[1];
 	resumable_attach(&e->r, s[0], synced);
-	e->r.attached = 1;
+	e->r.attached = e == &node;
 	wanted = 0;
 }
 
@@ -906,9 +912,9 @@ alone_end(const struct end *e, int good)
 		apps[1].r = -1;
 	clean();
 	end_close(&client_out);
-	if (fds_open() != before_fds || memory.held[0]) {
+	if (fds_open() != before_fds || memory.held[0] != 1) {
 		printf("# %d descriptors, %u chunks are left\n", fds_open() -
-		    before_fds, (unsigned)memory.held[0]);
+		    before_fds, (unsigned)memory.held[0] - 1);
 		return 0;
 	}
 	return good;
@@ -1139,7 +1145,7 @@ static void
 test_patience(struct end *e)
 {
 	uint64_t most = (uint64_t)CHUNK * CHUNKS;
-	int me = e == &node, good;
+	int me = e == &node, good, i;
 	unsigned n;
 	size_t was;
 
@@ -1161,7 +1167,7 @@ test_patience(struct end *e)
 	was = apps[me].wrote;
 	good = !e->lost && heard.bytes <= most && heard.bytes > most - CHUNK &&
 	    e->r.log.tail - e->r.log.acked <= most &&
-	    memory.held[0] <= CHUNKS && was < most + 400000;
+	    memory.held[0] <= CHUNKS + 1 && was < most + 400000;
 	play(60000, alive_hear);
 	good &= apps[me].wrote < was + 65536 && !e->lost && !wrong;
 	say(F_DATA, 0, heard.bytes, NULL, 0);
@@ -1193,15 +1199,31 @@ test_patience(struct end *e)
 	say(F_DATA, 0, 10, NULL, 0);
 	apps[me].stalled = now_ms + 60000;
 	far_floods(apps[me].salt);
-	n = heard.n[F_DATA];
+	n = heard.n[F_DATA] + heard.n[F_PING];
 	settle(50000);
-	good = !e->lost && !wrong && heard.n[F_DATA] - n >= 16 &&
-	    heard.n[F_DATA] - n <= 20 && e->r.blocked;
+	n = heard.n[F_DATA] + heard.n[F_PING] - n;
+	good = !e->lost && !wrong && n >= 16 && n <= 20 && e->r.blocked;
 	settle(20000);
 	good &= !e->r.blocked && !wrong && apps[me].got == heard.received;
 	good = alone_end(e, good);
 	ok(good, "%s: a program that reads nothing: it is told every 3 s",
 	    end_name(e));
+
+	alone(e, 10);			/* and one that reads slowly */
+	client_out = client.r.out;
+	settle(200);
+	say(F_DATA, 0, 10, NULL, 0);
+	apps[me].most = 4000;
+	apps[me].pause = 1500;
+	far_floods(apps[me].salt);
+	for (i = 0, good = 1; i < 10; i++) {
+		n = heard.n[F_DATA] + heard.n[F_PING];
+		settle(5000);
+		good &= heard.n[F_DATA] + heard.n[F_PING] > n;
+	}
+	good &= e->r.blocked && !e->lost && !wrong;
+	good = alone_end(e, good);
+	ok(good, "%s: one that reads slowly: it is told, too", end_name(e));
 
 	alone(e, 10);			/* and then the connection is reset */
 	client_out = client.r.out;
@@ -1227,7 +1249,7 @@ test_patience(struct end *e)
 	good = !heard.n[F_PING];
 	play(2000, far_turn);
 	good &= heard.n[F_PING] == 1 && !e->lost;
-	play(8000, far_turn);
+	play(PONG_MAX - 2000, far_turn);
 	good &= !e->lost;
 	play(3000, far_turn);
 	answers = 1;
@@ -1237,8 +1259,8 @@ test_patience(struct end *e)
 	play(6000, NULL);
 	good &= e->r.over && e->r.code == C_MAX && e->done;
 	good = alone_end(e, good);
-	ok(good, "%s: PING after %d s, lost 10 s later, over after %d s",
-	    end_name(e), e->r.ping_ms / 1000, KEEP / 1000);
+	ok(good, "%s: PING after %d s, lost %d s later, over after %d s",
+	    end_name(e), e->r.ping_ms / 1000, PONG_MAX / 1000, KEEP / 1000);
 }
 
 /* How a session ends at its own end. */
@@ -1330,6 +1352,31 @@ test_ends(void)
 	ok(good, "node: sshd has gone, and more comes for it");
 }
 
+/* The node's program has ended, and ssh does not end. */
+static void
+test_left(void)
+{
+	unsigned char b = nth_byte(0, 0x11);
+	int good;
+
+	alone(&client, 0);
+	client_out = client.r.out;
+	apps[0].want = 9;		/* it might still say something */
+	apps[0].most = 0;
+	say(F_END, 0, 0, NULL, 0);
+	settle(2 * TICK - 1000);
+	good = client.r.out_end && !client.r.over;
+	(void)!write(apps[0].w, &b, 1);	/* and does */
+	settle(100);
+	say(F_DATA, 0, 1, NULL, 0);
+	settle(2 * TICK - 1000);
+	good &= heard.bytes == 1 && !client.r.over;
+	settle(3000);
+	good &= client.r.over && client.r.ssh_gone && heard.n[F_CLOSE] == 1;
+	good = alone_end(&client, good);
+	ok(good, "client: the node's side ends, and ssh says nothing for 10 s");
+}
+
 /* Two ends that have nothing to say; one side that has. */
 static void
 test_idle(void)
@@ -1416,6 +1463,7 @@ test_agent(void)
 		{ "another key", t1, "kb", 4, 0, "does not know" },
 		{ "no key", t1, "", 4, 0, "does not know" },
 		{ "its keeper has just died", t1, "ka", 4, 1, "cannot take" },
+		{ "a hello that was late", t1, "ka", 0, 0, "cannot take" },
 	};
 	int before, s[2], k[2], fd[NET_FDS], n, good, err = dup(2), null;
 	char b[600], c1;
@@ -1461,7 +1509,7 @@ test_agent(void)
 			good = good && frame_parse((unsigned char *)b + 6, got
 			    - 6, &f) == FRAME_HEAD && f.type == F_CLOSE &&
 			    got == 6 + FRAME_HEAD + (ssize_t)f.len &&
-			    begins(b + 6 + FRAME_HEAD, t[i].dead ?
+			    begins(b + 6 + FRAME_HEAD, *t[i].why == 'c' ?
 			    "ERROR busy " : "ERROR gone ") &&
 			    strstr(b + 6 + FRAME_HEAD, t[i].why);
 			good &= s1->end->resume.kept->seq == 3;
@@ -1501,6 +1549,7 @@ main(int argc, char **argv)
 		test_patience(i ? &client : &node);
 		test_first_frame(i ? &client : &node);
 	}
+	test_left();
 	test_idle();
 	test_echo();
 	test_once();

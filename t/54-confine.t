@@ -230,5 +230,14 @@ if [ "$(id -u)" = 0 ]; then
 	is "$(cat "$T/proc/self/oom_score_adj")" -000 \
 	    'a child of the agent is no dearer than others'
 	stop agent-dear >/dev/null
+	echo -500 >"$T/proc/self/oom_score_adj"
+	start agent-kept unshare -m sh -c 'mount --bind "$1" /proc && shift &&
+	    exec "$@"' - "$T/proc" "$MSSH" agent kept --server "$SRV" \
+	    --ssh-port "$PORT"
+	wait_log agent-kept 'kept parked'
+	greet kept --resume --server "$SRV" >/dev/null 2>&1
+	is "$(cat "$T/proc/self/oom_score_adj")" -000 \
+	    'nor is the process that keeps a session'
+	stop agent-kept >/dev/null
 fi
 finish

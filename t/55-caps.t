@@ -163,7 +163,7 @@ done
 start agent-n3 "$MSSH" agent n3 --server "$SRV" --key "$T/fleet.key"
 wait_log agent-n3 'the key fleet has'
 stop agent-n2 >/dev/null
-ok 'a node that leaves makes room' wait_log agent-n3 'n3 parked' 60
+ok 'a node that leaves gives its place' wait_log agent-n3 'n3 parked' 60
 for n in n1 n3 n4; do
 	stop agent-$n >/dev/null
 done
@@ -239,7 +239,7 @@ stop rogue >/dev/null
 server --connections 16
 agent web
 strangers crowd 40 ''
-ok 'strangers fill the server and make room' wait_log server '(--connections)'
+ok 'strangers fill the server and are evicted' wait_log server '(--connections)'
 held one web
 ok 'an honest client comes in all the same' log_has one up
 ok 'and an agent' agent next

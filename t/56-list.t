@@ -445,8 +445,8 @@ is "$? $(wc -l <"$T/out" | tr -d ' ')" "0 $n" 'but of another'
 after=$(rss server)
 ok '48 from others' idlers
 list >"$T/out"
-is "$? $(wc -l <"$T/out" | tr -d ' ')" "0 $n" 'the oldest idle one makes room'
-ok 'as the log says' wait_log server 'pinging, dropped: made room'
+is "$? $(wc -l <"$T/out" | tr -d ' ')" "0 $n" 'the oldest idle one is evicted'
+ok 'as the log says' wait_log server 'pinging, dropped: evicted'
 stop idlers
 ok 'the server keeps no list for them' [ $((after - before)) -lt 4000 ] ||
     note "$before kB, $after kB"

@@ -724,6 +724,35 @@ ask_inside()		# [PORT]
 	    grep '^ERROR offline '
 }
 
+# A session that only echoes lives through a restart of the server.
+resumed()
+{
+	wait_for 20 shows mssh-agent.service StatusText 'home parked at' ||
+	    return
+	rm -f "$T/lines"
+	mkfifo "$T/lines"
+	start echo nsenter -t "$PID1" -n socat \
+	    TCP-LISTEN:22,bind=127.0.0.1,fork,reuseaddr EXEC:cat
+	wait_for 10 inside perl -MIO::Socket::INET -e 'exit
+	    !IO::Socket::INET->new("127.0.0.1:22")' || return
+	start kept sh -c 'exec nsenter -t "$1" -n "$2" proxy home --resume \
+	    --server 127.0.0.1 <"$3"' - "$PID1" "$MSSH" "$T/lines"
+	exec 7>"$T/lines"
+	echo SSH-2.0-before >&7
+	went=$(logged ': resumed after' | wc -l)
+	wait_log kept SSH-2.0-before 30 &&
+	    inside systemctl restart mssh-server.service &&
+	    wait_for 30 resumptions "$((went + 1))" &&
+	    echo after >&7 && wait_log kept after 30 &&
+	    exec 7>&- && wait_gone kept 30 && [ "$rc" -eq 0 ] || return
+	stop echo
+}
+
+resumptions()
+{
+	[ "$(logged ': resumed after' | wc -l)" -eq "$1" ]
+}
+
 # LoadCredential= wants ACLs on tmpfs, or systemd's own file system for them;
 # not every kernel has that for a systemd in namespaces.
 credentials()
@@ -927,6 +956,7 @@ real()
 	ok 'reload of the server' inside systemctl reload mssh-server.service
 	ok 'the server is killed' kill_server
 	ok 'it is back, and the agent with it' parked_again
+	ok 'systemctl restart: a session goes on' resumed
 	files='--cafile /etc/ca.pem'
 	if credentials >/dev/null 2>&1; then
 		ok 'with keys that only root can read' with_keys
@@ -942,6 +972,7 @@ real()
 	    'confined by seccomp and Landlock' | wc -l)" -ge 2 ]
 	ok 'an agent that speaks TLS' with_tls
 	ok 'the socket unit starts the server' activated
+	ok 'systemctl restart: a session goes on' resumed
 	ok 'and then it needs no network of its own' alone
 	ok 'a server that cannot start leaves the socket open' mended
 	ok 'the socket listens where setup says' moved

@@ -356,7 +356,41 @@ note "list, of the dead one: $(cat "$T/err")"
 serve b1 --port "${B1##*:}"
 ok 'the first is back: the agent parks there' \
     wait_log agent-two "parked at $B1" 60
-for n in b1 b2 agent-two agent-only notify sshd-b; do
+
+# One that is told to end while it waits for both.
+marked() {
+	grep -slF "MARK=$1." /proc/[0-9]*/environ
+}
+crowd() {
+	[ "$(marked "$1" | wc -l)" -ge "$2" ]
+}
+nobody() {
+	[ -z "$(marked "$1")" ]
+}
+start waits env MARK="waits-$$." "$MSSH" proxy nowhere --wait 600 \
+    --server "$B1" --server "$B2"
+ok 'a client that waits for a node at both' wait_for 60 crowd "waits-$$" 3
+kill -HUP "$(pid waits)"
+wait_gone waits >/dev/null
+ok 'nothing of it stays' wait_for 60 nobody "waits-$$"
+# One that dials in vain, by programs.
+echo "echo >>$T/tries; exec socat - TCP:\$1:\$2" >"$T/way"
+start zed "$T/msh" only --server "$B2" --connect "sh $T/way %h %p" \
+    'echo up; exec sleep 600'
+ok 'a session by --connect' wait_log zed up 60
+tried() {
+	[ "$(wc -l <"$T/tries")" -ge "$1" ]
+}
+zombies() {
+	ps -A -o ppid= -o stat= | awk -v p="$(proxy_of zed)" '
+	    $1 == p && $2 ~ /Z/ { n++ } END { exit n > 2 }'
+}
+stop b1 KILL
+stop b2 KILL
+ok 'the servers are killed: it dials' wait_for 60 tried 8
+ok 'and leaves no zombies' wait_for 60 zombies
+stop zed
+for n in agent-two agent-only notify sshd-b; do
 	stop $n
 done
 SSHD_PORT=$MAIN
@@ -817,6 +851,10 @@ is "$(frames 'come bob 0' 'hear hello' 'keep old' 'come bob 1' 'say new' \
 new
 eof 
 on' 'a newer connection takes the session from an older one'
+is "$(frames 'come bob 0' 'hear hello' 'keep it' 'come bob 0' 'hear x' \
+    'use it' 'say on' 'hear on')" 'hello
+CLOSE ERROR busy the node cannot take the connection now
+on' 'a first hello that was late does not end the session'
 is "$(frames 'come bob 7' 'hear x')" "$close the node does not know the session: it has ended, or the agent was restarted" \
     'a session that never was'
 bad='CLOSE ERROR syntax what came is not a frame of this session'
@@ -838,18 +876,35 @@ is "$(talk_seq() {
 }; talk_seq 2>&1)" 'ERROR syntax resume= needs 32 hex digits, and seq=' \
     'a token that is not one'
 
-start removed "$T/msh" login --key "$T/bob.key" 'echo up; exec sleep 600'
+asked() {
+	for k; do
+		grep "left without a proof of the key $k" "$T/h.log" || return
+	done
+}
+start removed "$T/msh" login --key "$T/bob.key" --resume-for 30 \
+    'echo up; exec sleep 600'
 ok 'a login with a key' wait_log removed up 60
 start stays "$T/msh" login --key "$T/eve.key" "$count" "$T/h.go"
 ok 'and another' wait_log stays 900 60
 stay other login --server "$H" --key "$T/joe.key"
+mark agent-login
+# The address leads to another server for a while.
+echo "agent * $(cat "$T/box.key")" >"$T/other.keys"
+for k in bob eve joe; do
+	echo "client * $("$MSSH" keygen $k)" >>"$T/other.keys"
+done
+again h KILL --keys "$T/other.keys"
+ok 'a server with other keys is there: each client has asked it' \
+    wait_for 60 asked bob eve joe
+again h KILL --keys "$T/keys"
+ok 'the right one is back: all sessions go on' wait_for 60 resumed agent-login 3
 mark agent-login
 allow eve
 echo "client other $(cat "$T/joe.key")" >>"$T/keys"
 again h KILL --keys "$T/keys"
 over other 5 'is over: the key joe is not good for client login here' \
     'its right is taken away while it is lost'
-over removed 255 "is over: the server $H does not know the key bob" \
+over removed 255 "did not come back in 30 s: the server $H does not know" \
     'its key is removed, with ssh'
 ok 'the other goes on' wait_log agent-login ': resumed after' 60
 : >"$T/h.go"
@@ -874,14 +929,14 @@ for i in 1 2 3 4 5 6; do
 	wait_for 30 lost
 done
 made_room() {
-	log_has agent-few 'ended to make room (--sessions, --resume-memory)' |
+	log_has agent-few 'closed (--sessions, --resume-memory)' |
 	    sed 's/.*session \([0-9a-f]*\) .*/\1/'
 }
 first() {
 	log_has agent-few ', resumable' | sed 's/.*session \([0-9a-f]*\) .*/\1/' |
 	    sed 2q
 }
-is "$(made_room)" "$(first)" 'the two oldest make room, and the log says so'
+is "$(made_room)" "$(first)" 'the two oldest are closed, and the log says so'
 start few-live "$T/msh" few 'echo up; read -r x; echo "$x"'
 ok 'and a third' wait_log few-live up 60
 is "$(made_room | wc -l)" 3 'which is all'
@@ -918,7 +973,7 @@ log_lost() {
 	[ "$(log_count agent-full 'connection lost')" -ge "$1" ]
 }
 room() {
-	log_has agent-full 'ended to make room'
+	log_has agent-full 'closed (--sessions'
 }
 ok 'their clients are killed' wait_for 60 log_lost 6
 lost=0
@@ -928,11 +983,11 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	sleep 0.1
 done
 note "kB of the agent and its keepers: $before without sessions, $busy with 6," \
-    "$lost with 6 lost ones; $(log_count agent-full 'ended to make room') ended"
+    "$lost with 6 lost ones; $(log_count agent-full 'closed (--sessions') ended"
 i=7
 prints
 kill -STOP "$(pid full-7)"
-ok 'one that is there needs memory: the oldest makes room' wait_for 60 room
+ok 'one that is there needs memory: the oldest is closed' wait_for 60 room
 kill -CONT "$(pid full-7)"
 ok 'the memory is bounded' [ "$lost" -lt $((busy + 6144)) ]
 is "$(msh full 'echo in')" in 'a login'
