@@ -4319,14 +4319,15 @@ child_begin(void)
 {
 	int sock;
 
-	if (fork_with(&sock) != 0)
-		return sock;
-	if (recv(sock, &dial.q, sizeof dial.q, MSG_WAITALL) ==
-	    (ssize_t)sizeof dial.q) {
-		close(sock);
-		dial_child();
+	if (fork_with(&sock) == 0) {
+		if (recv(sock, &dial.q, sizeof dial.q, MSG_WAITALL) ==
+		    (ssize_t)sizeof dial.q) {
+			close(sock);
+			dial_child();
+		}
+		_exit(0);
 	}
-	_exit(0);
+	return sock;
 }
 
 static void

@@ -662,10 +662,15 @@ start raw script -qec "sh $T/tty" "$T/raw.tty"
 start cooked script -qec "$T/msh web '$count $T/x.go'" "$T/cooked.tty"
 start quiet sh -c 'exec "$T/msh" web "$1" >"$T/quiet.out" 2>"$T/quiet.err"' - \
     "$count $T/x.go"
+# and a terminal that is held
+mkfifo "$T/held.in"
+start held sh -c 'exec script -qec "$T/msh web \"$1\" </dev/null \
+    >$T/held.out" "$T/held.tty" <"$T/held.in"' - "$count $T/x.go"
+exec 8>"$T/held.in"
 for n in $ways; do
 	ok "$n: a session" wait_log "$n" 900 60
 done
-for f in raw.tty cooked.tty quiet.out; do
+for f in raw.tty cooked.tty quiet.out held.out; do
 	ok "$f: a session" wait_for 60 grep -aq 900 "$T/$f"
 done
 cp "$T/quiet.err" "$T/quiet.before"
@@ -691,11 +696,12 @@ ok 'its session is an ordinary one' eval \
 mark agent-web
 clock
 t0=$clock_
+printf '\023' >&8		# Ctrl-S
 again x KILL
 resumed() {
 	[ "$(log_count "$1" ': resumed after')" -ge "$2" ]
 }
-ok 'the server is killed: sessions go on' wait_for 60 resumed agent-web 11
+ok 'the server is killed: sessions go on' wait_for 60 resumed agent-web 12
 for a in exec tls https; do
 	ok "the node $a, too" wait_for 60 resumed agent-$a 1
 done
@@ -715,6 +721,10 @@ for n in raw cooked; do
 	ok "terminal, $n: each in a line of its own" perl -0777 "$T/column" \
 	    "$T/$n.tty" || note "$(grep -a -A1 -B1 mssh: "$T/$n.tty" | cat -v)"
 done
+(trap '' PIPE && printf '\021' >&8)	# it may have ended without
+ok 'terminal, held: comes to its end' fine held
+ok 'terminal, held: each line once' counted "$T/held.out"
+exec 8>&-
 ok 'errors in a file: comes to its end' fine quiet
 ok 'errors in a file: each line once' counted "$T/quiet.out"
 ok 'errors in a file: there is nothing of it' \
@@ -893,6 +903,7 @@ echo "agent * $(cat "$T/box.key")" >"$T/other.keys"
 for k in bob eve joe; do
 	echo "client * $("$MSSH" keygen $k)" >>"$T/other.keys"
 done
+kill -TSTP "$(pid other)"	# as Ctrl-Z does, for ssh's sake: it goes on
 again h KILL --keys "$T/other.keys"
 ok 'a server with other keys is there: each client has asked it' \
     wait_for 60 asked bob eve joe

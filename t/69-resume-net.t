@@ -187,7 +187,34 @@ note "back after $(took "$t0") s"
 mark readdressed
 goes_on readdressed "$(now)"
 ended readdressed
+
+# The same while nobody reads what comes: no answer can be waited for.
+cat >"$T/reader" <<'END'
+$| = 1;
+sub take { my ($n, $b) = $_[0]; $n -= read(STDIN, $b, 65536) || die while $n > 0 }
+take(5e6);
+print "begun\n";
+select undef, undef, undef, 0.1 until -e $ARGV[0];
+take(2e7);
+print "more\n";
+END
+at node
+agent flood --exec 'cat /dev/zero'
+at cli
+start held sh -c '{ echo; exec sleep 600; } | "$0" proxy flood --resume \
+    --server "$1" | perl "$2/reader" "$2/go"' "$MSSH" "$SRV" "$T"
+ok 'a reader that stops' wait_log held begun
+mark agent-flood
+t0=$(now)
 move 203.0.114.8 203.0.113.2
+ok 'another address: the session is back' wait_log agent-flood \
+    ': resumed after' 60
+note "back after $(took "$t0") s"
+: >"$T/go"
+ok 'it reads on' wait_log held more 60
+stop held
+at node
+stop agent-flood
 
 # ---- the router forgets
 

@@ -2279,7 +2279,7 @@ is_well(const struct far *f)
 }
 
 /* The agent itself says nothing behind READY, but that a session is gone, or
- * its keeper has no ear for now. */
+ * that it has a connection already, or its keeper has no ear for now. */
 static void
 check_refused(const struct far *f, size_t from, long seq)
 {
@@ -2291,12 +2291,12 @@ check_refused(const struct far *f, size_t from, long seq)
 
 	if (!n)
 		return;
-	assert(seq && r >= 0 && *b == F_CLOSE);
+	assert(r >= 0 && *b == F_CLOSE);
 	if (!r)
 		return;
 	assert(n - r <= fr.len);
 	n = n - r < 11 ? n - r : 11;
-	assert(!memcmp(b + r, gone, n) || !memcmp(b + r, busy, n));
+	assert((seq && !memcmp(b + r, gone, n)) || !memcmp(b + r, busy, n));
 }
 
 /* What has come to f behind its READY is the beginning of what an sshd has
