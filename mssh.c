@@ -197,7 +197,7 @@ struct relay_end {
 	struct key *key;	/* server: that brought it here, or NULL */
 	union {
 		char *words;		/* server: a client's for GO, or NULL */
-		struct kept *kept;	/* agent: in KEPT */
+		struct kept *kept;	/* agent: from GO on */
 	} resume;
 	uint8_t strikes;	/* looks in a row that found it silent */
 	int32_t pid;		/* agent: who serves the session */
@@ -213,7 +213,8 @@ struct kept {			/* agent: what a keeper's session is found by */
 	char token[TOKEN_LEN + 1], key[KEY_LEN + 1];
 	long seq;		/* of the newest connection */
 	int64_t lost;		/* when that was lost, or 0 */
-	volatile uint32_t *held;	/* of memory */
+	volatile uint32_t *held;	/* its cell of memory.held, which
+					 * end_free() gives back */
 	int ending;		/* another one needs its place */
 };
 
@@ -2888,6 +2889,7 @@ enum event { E_LOST, E_BACK, E_FULL };	/* E_FULL: memory is used up */
 struct resumable {
 	int in, out;		/* of ssh or sshd; out -1: takes no more */
 	int fd;			/* the connection, or -1: detached */
+	int net;		/* the network's own socket, which may be fd */
 	int also;		/* may be readable as well, or -1 */
 	struct backlog log;	/* what came from in */
 	int in_end, end_sent, end_acked;	/* F_END behind the backlog */
@@ -2909,7 +2911,8 @@ struct resumable {
 	 * when F_PING, and an acknowledgement, are sent.  INT64_MAX: never */
 	int64_t lost_at, due, ping_at, ack_at;
 	int64_t since;			/* it is attached */
-	int64_t moved_at;		/* in said something, or out_end */
+	int64_t moved_at;		/* in said something, out has ended, or
+					 * it was attached */
 	int ping_ms, keep_ms;		/* keep_ms: it is kept while detached */
 	int starved;
 	int64_t full_at;		/* E_FULL may come again */
@@ -2960,7 +2963,7 @@ resumable_attach(struct resumable *r, int fd, int synced)
 {
 	if (r->fd >= 0)
 		close(r->fd);
-	net_blocking(r->fd = fd, 0);
+	net_blocking(r->fd = r->net = fd, 0);
 	r->have = r->off = r->size = r->left = 0;
 	r->blocked = 0;
 	r->synced = synced;
@@ -3396,7 +3399,7 @@ resumable_run(struct resumable *r)
 		else if (r->fd >= 0 && now >= r->due)
 			resumable_late(r);
 		else if (r->fd >= 0 && r->blocked &&
-		    net_silent(r->fd) >= ANSWER_MAX)
+		    net_silent(r->net) >= ANSWER_MAX)
 			resumable_detach(r, "no acknowledgement");
 		else if (r->fd >= 0 && (more = frames_send(r)) < 0)
 			resumable_broken(r, strerror(errno));
@@ -4268,9 +4271,9 @@ keeper_main(void)
 	report(1);
 	ends_catch(SIG_IGN);
 	proc_keep((const int[]){ sshd, p[1] }, 2);
+	wipe(servers, sizeof servers);
 	proc_oom_normal();
 	proc_confine(1, NULL, &what);
-	wipe(servers, sizeof servers);
 	memory.mine = (unsigned)dial.q.index % memory.n;
 	resumable_init(&r, sshd, sshd);
 	r.also = p[1];
@@ -4986,9 +4989,9 @@ go(struct conn *c, const char *line)
 {
 	struct order q = { 0 };
 	char k[KEY_LEN + 1], token[TOKEN_LEN + 1];
-	struct conn *old;
 	long seq = 0;
-	int frames = cfg.resume_for && resume_parse(line, token, &seq) > 0;
+	int resumes, frames = cfg.resume_for &&
+	    resume_parse(line, token, &seq) > 0;
 
 	srv->fails = 0;
 	srv->slots[c->slot] = NULL;
@@ -5004,20 +5007,14 @@ go(struct conn *c, const char *line)
 		    "allow clients without a key", k);
 		return;
 	}
-	if (!(frames && seq) && held + live.n > cfg.sessions &&
-	    !kept_evict(0)) {
+	/* a first hello may be late, and its session have a connection */
+	resumes = frames && (seq || kept_find(token, k));
+	if (!resumes && held + live.n > cfg.sessions && !kept_evict(0)) {
 		call_refuse(c, "--sessions", "reached", "busy it has all the "
 		    "sessions that it may have, try later", "");
 		return;
 	}
-	/* what began with a hello whose answer was lost ends, once its loss is
-	 * known: a hello may also be late, and the session well */
-	old = frames && !seq ? kept_find(token, k) : NULL;
-	if (old && old->end->resume.kept->lost) {
-		shutdown(old->io.fd, SHUT_WR);
-		old = NULL;
-	}
-	if (frames && (seq || old)) {
+	if (resumes) {
 		if (session_resume(c, token, seq, k) == 0)
 			fill(&srv->retry);
 		else			/* see call_refuse() */
@@ -5434,6 +5431,18 @@ race_take(int i, int sock, struct dial *best)
 	return won;
 }
 
+/* A session that may have begun by a hello whose answer was lost is left to
+ * itself, and its token with it. */
+static void
+token_new(void)
+{
+	uint64_t id[2];
+
+	sys_random(id, sizeof id);
+	snprintf(session_token, sizeof session_token, "%016llx%016llx",
+	    (unsigned long long)id[0], (unsigned long long)id[1]);
+}
+
 /* Dials the servers in their order, each RACE_EVERY after the one before, or
  * when that has failed.  The first that says OK has it; it has not called the
  * node yet, nor have the others.  As dial_server(). */
@@ -5445,6 +5454,8 @@ servers_dial(void)
 	int pid[MAX_SERVERS], sock, begun = 0, left = 0, i, n;
 	int won = 0, next = 1, over = 0;
 
+	if (!session.heard)
+		token_new();
 	if (nservers == 1)
 		return dial_server(client_greet);
 	is_racing = 1;
@@ -5609,6 +5620,8 @@ session_attach(int synced)
 		dial.net = -1;
 	dial.fd = -1;
 	resumable_attach(&session, fd, synced);
+	if (dial.net >= 0)
+		session.net = dial.net;
 }
 
 /* A link or an address has changed: is the connection alive? */
@@ -5726,15 +5739,10 @@ run_proxy(void)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof ss;
-	uint64_t id[2];
 	const char *why;
 
 	if (cfg.fdpass || !cfg.resume_for)
 		cfg.resume = 0;
-	sys_random(id, sizeof id);
-	snprintf(session_token, sizeof session_token, "%016llx%016llx",
-	    (unsigned long long)id[0], (unsigned long long)id[1]);
-
 	/* some programs give us a pipe all the same: then we stay */
 	if (cfg.fdpass && (getsockname(1, (struct sockaddr *)&ss, &len) < 0 ||
 	    ss.ss_family != AF_UNIX))

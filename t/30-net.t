@@ -110,8 +110,8 @@ stop agent-called
 for how in unplug cut; do
 	mend=plug
 	[ $how = unplug ] || mend=mend
-	call box
 	net_$how node
+	call box
 	ok "$how for a moment: a client comes" wait_for 30 held
 	t0=$(now)
 	net_$mend node

@@ -621,8 +621,9 @@ for how in term kill; do
 	    '0 one two ' \
 	    "--wait, $how, stdio: with its session"
 	ok "--wait, $how, ssh: it ends" wait_gone $how-ssh 60
-	is "$rc $(tail -n 1 "$T/$how-ssh.log")" '0 one' \
-	    "--wait, $how, ssh: with its session"
+	is "$rc $(grep -x one "$T/$how-ssh.log")" '0 one' \
+	    "--wait, $how, ssh: with its session" ||
+	    note "$(tail "$T/$how-ssh.log")"
 	ok "--wait, $how: whose time has come ends" wait_gone $how-never 60
 	ok "--wait, $how: and not with 0" [ "$rc" -ne 0 ]
 	ok "--wait, $how: and says why" grep mssh: "$T/$how-never.log"

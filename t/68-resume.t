@@ -375,7 +375,7 @@ wait_gone waits >/dev/null
 ok 'nothing of it stays' wait_for 60 nobody "waits-$$"
 # One that dials in vain, by programs.
 echo "echo >>$T/tries; exec socat - TCP:\$1:\$2" >"$T/way"
-start zed "$T/msh" only --server "$B2" --connect "sh $T/way %h %p" \
+start zed env SRV="$B2" "$T/msh" only --connect "sh $T/way %h %p" \
     'echo up; exec sleep 600'
 ok 'a session by --connect' wait_log zed up 60
 tried() {
@@ -865,6 +865,11 @@ is "$(frames 'come bob 0' 'hear hello' 'keep it' 'come bob 0' 'hear x' \
     'use it' 'say on' 'hear on')" 'hello
 CLOSE ERROR busy the node cannot take the connection now
 on' 'a first hello that was late does not end the session'
+is "$(frames 'come bob 0' 'hear hello' drop 'come bob 1' 'say one' 'hear one' \
+    drop 'come bob 0' 'hear x' drop 'come bob 2' 'say two' 'hear two')" 'hello
+one
+CLOSE ERROR busy the node cannot take the connection now
+two' 'nor one that comes while it is lost'
 is "$(frames 'come bob 7' 'hear x')" "$close the node does not know the session: it has ended, or the agent was restarted" \
     'a session that never was'
 bad='CLOSE ERROR syntax what came is not a frame of this session'
