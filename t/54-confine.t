@@ -126,7 +126,8 @@ memory() {
 	    or die; print $s "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 	    print grep s/^process_resident_memory_bytes //, <$s>' "$T/metrics"
 }
-for n in first second; do
+for n in first second; do	# a board has no perl
+	command -v perl >/dev/null || break
 	ok "--metrics: the $n scrape has the server's memory" \
 	    [ "$(memory)" -gt 100000 ]
 done
