@@ -727,24 +727,24 @@ ask_inside()		# [PORT]
 # A session that only echoes lives through a restart of the server.
 resumed()
 {
-	wait_for 20 shows mssh-agent.service StatusText 'home parked at' ||
+	wait_for 60 shows mssh-agent.service StatusText 'home parked at' ||
 	    return
 	rm -f "$T/lines"
 	mkfifo "$T/lines"
 	start echo nsenter -t "$PID1" -n socat \
 	    TCP-LISTEN:22,bind=127.0.0.1,fork,reuseaddr EXEC:cat
-	wait_for 10 inside perl -MIO::Socket::INET -e 'exit
+	wait_for 30 inside perl -MIO::Socket::INET -e 'exit
 	    !IO::Socket::INET->new("127.0.0.1:22")' || return
 	start kept sh -c 'exec nsenter -t "$1" -n "$2" proxy home --resume \
 	    --server 127.0.0.1 <"$3"' - "$PID1" "$MSSH" "$T/lines"
 	exec 7>"$T/lines"
 	echo SSH-2.0-before >&7
 	went=$(logged ': resumed after' | wc -l)
-	wait_log kept SSH-2.0-before 30 &&
+	wait_log kept SSH-2.0-before 60 &&
 	    inside systemctl restart mssh-server.service &&
-	    wait_for 30 resumptions "$((went + 1))" &&
-	    echo after >&7 && wait_log kept after 30 &&
-	    exec 7>&- && wait_gone kept 30 && [ "$rc" -eq 0 ] || return
+	    wait_for 60 resumptions "$((went + 1))" &&
+	    echo after >&7 && wait_log kept after 60 &&
+	    exec 7>&- && wait_gone kept 60 && [ "$rc" -eq 0 ] || return
 	stop echo
 }
 
